@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+/*
+ * /dev/postcopy: guest RAM whose pages arrive after the guest has started.
+ *
+ * Objects
+ *   context  one open of /dev/postcopy.
+ *   region   what one mmap() of a context created: the bytes
+ *            [offset, offset + length) of a RAM image, all missing at first.
+ *            Its id is unique as long as the module is loaded.
+ *   helper   the one holder of a region's helper fd. It reads requests and
+ *            answers them with pages. When the fd is closed, for whatever
+ *            reason, every unanswered request is queued again for the next
+ *            helper and the threads that wait go on waiting.
+ *
+ * Region states
+ *   UNATTACHED  no helper yet; faults on missing pages wait
+ *   ATTACHED    a helper holds the helper fd
+ *   DETACHED    there was a helper, there is none now; faults wait
+ *   CONVERTED   all pages were present and the memory is plain anonymous
+ *               memory now; the driver has nothing to do with it any more
+ *   DEAD        the owner's last mapping of the region is gone
+ *   UNATTACHED -> ATTACHED <-> DETACHED; from any of these CONVERTED or DEAD,
+ *   which are final.
+ *
+ * Page states
+ *   A page is missing until FILL or ZERO made it present. A missing page is
+ *   never readable, by nobody: a user-mode access waits (killably), a
+ *   kernel-mode access waits too or fails with EFAULT where the kernel does
+ *   not let it wait.
+ *
+ * Offsets and lengths are in bytes, count from the start of the RAM image (so
+ * a region's first page is at its own offset, not at 0) and are multiples of
+ * the page size.
+ *
+ * Extensible structs: every struct starts with its size, which user space
+ * sets to sizeof. A size smaller than the first version of the struct is
+ * EINVAL; bytes beyond those the kernel knows must be zero, otherwise E2BIG.
+ * Reserved fields and unknown flags must be zero, otherwise EINVAL. Members
+ * named out_* are written by the kernel, on success only.
+ *
+ * Errors of every ioctl
+ *   ENOTTY     not an ioctl of this kind of fd
+ *   EFAULT     a pointer is bad
+ *   EINVAL     size, flag, reserved field, alignment or range is wrong
+ *   E2BIG      the struct has non-zero bytes this kernel does not know
+ *   EINTR      a signal came before anything was done
+ * and where a region is meant:
+ *   ESRCH      the region is dead
+ *   EALREADY   the region is converted
+ */
+#ifndef _UAPI_LINUX_POSTCOPY_H
+#define _UAPI_LINUX_POSTCOPY_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+#define POSTCOPY_DEVICE		"/dev/postcopy"
+#define POSTCOPY_IOCTL_TYPE	0xBB
+
+/* On a context fd. */
+#define POSTCOPY_CONTEXT_INFO	_IO(POSTCOPY_IOCTL_TYPE, 0x00)
+#define POSTCOPY_REGION_LIST	_IO(POSTCOPY_IOCTL_TYPE, 0x01)
+#define POSTCOPY_HELPER_ATTACH	_IO(POSTCOPY_IOCTL_TYPE, 0x02)
+
+/* On a context fd, and on a helper fd for the helper's own region. */
+#define POSTCOPY_REGION_INFO	_IO(POSTCOPY_IOCTL_TYPE, 0x03)
+#define POSTCOPY_REGION_CONVERT	_IO(POSTCOPY_IOCTL_TYPE, 0x04)
+
+/* On a helper fd. */
+#define POSTCOPY_PAGES_FILL	_IO(POSTCOPY_IOCTL_TYPE, 0x10)
+#define POSTCOPY_PAGES_ZERO	_IO(POSTCOPY_IOCTL_TYPE, 0x11)
+#define POSTCOPY_PAGES_QUERY	_IO(POSTCOPY_IOCTL_TYPE, 0x12)
+
+/**
+ * struct postcopy_context_info - what this kernel module can do
+ * @size: sizeof(struct postcopy_context_info)
+ * @flags: must be 0
+ * @out_features: POSTCOPY_FEATURE_* bits
+ * @out_page_size: the unit of offsets and lengths, in bytes
+ * @reserved: must be 0
+ *
+ * ioctl(context_fd, POSTCOPY_CONTEXT_INFO, &info). Needs no permission beyond
+ * the fd.
+ */
+struct postcopy_context_info {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 out_features;
+	__u32 out_page_size;
+	__u32 reserved;
+};
+
+/* MAP_PRIVATE regions. */
+#define POSTCOPY_FEATURE_PRIVATE	(1ULL << 0)
+
+/**
+ * struct postcopy_region_list - ids of the regions the caller may attach to
+ * @size: sizeof(struct postcopy_region_list)
+ * @flags: must be 0
+ * @ids: address of an array of __u64, may be 0 if @nr_ids is 0
+ * @nr_ids: how many ids the array can hold
+ * @out_nr_ids: how many regions there are; if more than @nr_ids, only the
+ *	first @nr_ids (in rising order) were written: call again with a larger
+ *	array
+ *
+ * ioctl(context_fd, POSTCOPY_REGION_LIST, &list). Lists regions made by the
+ * caller's effective user, and all regions for CAP_SYS_ADMIN in the initial
+ * user namespace. Regions that are converted or dead are not listed.
+ *
+ * A context fd polls readable (EPOLLIN) when regions have been created since
+ * the last POSTCOPY_REGION_LIST on it; a new context fd does if any exist.
+ */
+struct postcopy_region_list {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 ids;
+	__u32 nr_ids;
+	__u32 out_nr_ids;
+};
+
+/* The region was mapped MAP_PRIVATE: it ends as plain anonymous memory. */
+#define POSTCOPY_REGION_PRIVATE		(1U << 0)
+
+enum postcopy_region_state {
+	POSTCOPY_REGION_UNATTACHED	= 0,
+	POSTCOPY_REGION_ATTACHED	= 1,
+	POSTCOPY_REGION_DETACHED	= 2,
+	POSTCOPY_REGION_CONVERTED	= 3,
+	POSTCOPY_REGION_DEAD		= 4,
+};
+
+/* Buckets of the wait histogram. */
+#define POSTCOPY_WAIT_BUCKETS		32
+
+/**
+ * struct postcopy_region_info - one region, its state and its counters
+ * @size: sizeof(struct postcopy_region_info)
+ * @flags: must be 0
+ * @region_id: which region; on a helper fd 0 means the helper's own, and no
+ *	other may be named
+ * @out_offset: first byte of the region in the RAM image
+ * @out_length: bytes
+ * @out_address: where it is mapped in the owner
+ * @out_state: enum postcopy_region_state
+ * @out_region_flags: POSTCOPY_REGION_PRIVATE
+ * @out_pid: process id of the owner in the caller's pid namespace, 0 if it is
+ *	not visible there or has exited
+ * @out_uid: effective user id of the owner when it mapped the region
+ * @out_helper_pid: process id of the attached helper, 0 if there is none
+ * @reserved: must be 0
+ * @out_comm: name of the owner's main thread when it mapped the region,
+ *	NUL-terminated
+ * @out_nr_pages: pages in the region
+ * @out_nr_present: pages that are present
+ * @out_nr_requests: requests not answered yet
+ * @out_nr_queued: of these, requests that no helper has read
+ * @out_total_faults: faults that found their page missing
+ * @out_total_requests: requests made for them (fewer: threads that fault on
+ *	the same page share one)
+ * @out_total_filled: pages made present by POSTCOPY_PAGES_FILL
+ * @out_total_zeroed: pages made present by POSTCOPY_PAGES_ZERO
+ * @out_total_attached: how often a helper has attached
+ * @out_wait_ns: sum of the times threads have waited, nanoseconds
+ * @out_wait_max_ns: the longest of these times, nanoseconds
+ * @out_wait_histogram: finished waits by duration: bucket 0 counts those under
+ *	1024 ns, bucket i those from 2^(9+i) to just under 2^(10+i) ns, the last
+ *	bucket also everything longer
+ *
+ * ioctl(fd, POSTCOPY_REGION_INFO, &info), any state. On a helper fd it also
+ * works for a region that is converted or dead.
+ *
+ * Errors: ENOENT no such region (converted and dead ones have left the table),
+ * EPERM the caller may not attach to it.
+ */
+struct postcopy_region_info {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 region_id;
+	__aligned_u64 out_offset;
+	__aligned_u64 out_length;
+	__aligned_u64 out_address;
+	__u32 out_state;
+	__u32 out_region_flags;
+	__u32 out_pid;
+	__u32 out_uid;
+	__u32 out_helper_pid;
+	__u32 reserved;
+	char out_comm[16];
+	__aligned_u64 out_nr_pages;
+	__aligned_u64 out_nr_present;
+	__aligned_u64 out_nr_requests;
+	__aligned_u64 out_nr_queued;
+	__aligned_u64 out_total_faults;
+	__aligned_u64 out_total_requests;
+	__aligned_u64 out_total_filled;
+	__aligned_u64 out_total_zeroed;
+	__aligned_u64 out_total_attached;
+	__aligned_u64 out_wait_ns;
+	__aligned_u64 out_wait_max_ns;
+	__aligned_u64 out_wait_histogram[POSTCOPY_WAIT_BUCKETS];
+};
+
+/**
+ * struct postcopy_helper_attach - become a region's helper
+ * @size: sizeof(struct postcopy_helper_attach)
+ * @flags: must be 0
+ * @region_id: which region
+ * @out_fd: the helper fd, close-on-exec
+ * @reserved: must be 0
+ *
+ * ioctl(context_fd, POSTCOPY_HELPER_ATTACH, &attach). Allowed on the context
+ * that mapped the region (the fd is a capability and may be passed over a
+ * socket), for the owner's user, and for CAP_SYS_ADMIN in the initial user
+ * namespace.
+ *
+ * The helper fd
+ *   read()   returns as many whole struct postcopy_request as are queued and
+ *            fit, oldest first, and waits for one if there is none; a request
+ *            is returned once. 0: the region is converted or dead. EAGAIN with
+ *            O_NONBLOCK, EINVAL if not even one fits, EFAULT loses no request.
+ *   poll()   EPOLLIN requests are queued, EPOLLHUP the region is converted or
+ *            dead.
+ *   close()  detaches. Any number of threads may use the fd at once.
+ *
+ * Errors: ENOENT no such region, EPERM not allowed, EBUSY the region has a
+ * helper, EMFILE and ENFILE no fd free, ENOMEM.
+ */
+struct postcopy_helper_attach {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 region_id;
+	__s32 out_fd;
+	__u32 reserved;
+};
+
+/* At least one of the waiting accesses is a write. */
+#define POSTCOPY_REQUEST_WRITE		(1U << 0)
+
+/**
+ * struct postcopy_request - pages somebody waits for, from read(helper_fd)
+ * @offset: first byte in the RAM image
+ * @length: bytes
+ * @time_ns: when the first access came, CLOCK_MONOTONIC nanoseconds
+ * @flags: POSTCOPY_REQUEST_WRITE
+ * @reserved: 0
+ *
+ * A request is answered when its pages are present, whoever makes them so. An
+ * answer may come before the request is read, or to no request at all.
+ */
+struct postcopy_request {
+	__aligned_u64 offset;
+	__aligned_u64 length;
+	__aligned_u64 time_ns;
+	__u32 flags;
+	__u32 reserved;
+};
+
+/**
+ * struct postcopy_pages_fill - make pages present with data
+ * @size: sizeof(struct postcopy_pages_fill)
+ * @flags: must be 0
+ * @offset: first byte in the RAM image
+ * @length: bytes, not 0
+ * @data: address of @length readable bytes of the caller; page-aligned is
+ *	fastest
+ * @out_length: bytes dealt with, from @offset on: now present
+ * @out_nr_filled: pages that were missing and got this data
+ *
+ * ioctl(helper_fd, POSTCOPY_PAGES_FILL, &fill). A page that was present is
+ * left as it is: it may have been written since. A page the owner has unmapped
+ * counts as dealt with.
+ *
+ * Like write(2) it may deal with less than asked, never with 0 bytes; the
+ * caller goes on at @offset + @out_length. An error means nothing was changed.
+ *
+ * Memory is allocated with the owner's NUMA policy and charged to the owner's
+ * memory cgroup.
+ *
+ * Errors: EFAULT @data cannot be read, ENOMEM no memory for the owner's page.
+ */
+struct postcopy_pages_fill {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 offset;
+	__aligned_u64 length;
+	__aligned_u64 data;
+	__aligned_u64 out_length;
+	__aligned_u64 out_nr_filled;
+};
+
+/**
+ * struct postcopy_range - part of a RAM image
+ * @offset: first byte
+ * @length: bytes, not 0
+ */
+struct postcopy_range {
+	__aligned_u64 offset;
+	__aligned_u64 length;
+};
+
+/**
+ * struct postcopy_pages_zero - make pages present that contain zeros
+ * @size: sizeof(struct postcopy_pages_zero)
+ * @flags: must be 0
+ * @ranges: address of an array of struct postcopy_range
+ * @nr_ranges: its length, 1 to POSTCOPY_MAX_RANGES
+ * @out_nr_ranges: ranges dealt with, from the first on
+ * @out_nr_zeroed: pages that were missing
+ *
+ * ioctl(helper_fd, POSTCOPY_PAGES_ZERO, &zero). Takes no memory for the pages
+ * and touches no page table. A page that was present is left as it is. All
+ * ranges are checked before anything is changed. If a signal comes,
+ * @out_nr_ranges may be less than @nr_ranges, never 0.
+ */
+struct postcopy_pages_zero {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 ranges;
+	__u32 nr_ranges;
+	__u32 out_nr_ranges;
+	__aligned_u64 out_nr_zeroed;
+};
+
+#define POSTCOPY_MAX_RANGES		65536
+
+/**
+ * struct postcopy_pages_query - which pages are present
+ * @size: sizeof(struct postcopy_pages_query)
+ * @flags: must be 0
+ * @offset: first byte in the RAM image; its distance from the region's offset
+ *	is a multiple of 64 pages
+ * @length: bytes, not 0
+ * @bitmap: address of an array of __u64, one for each 64 pages or part of them;
+ *	bit i of element j (bit 0 the lowest) is page 64 * j + i from @offset on,
+ *	set if present; bits beyond @length are 0
+ * @out_nr_present: set bits
+ *
+ * ioctl(helper_fd, POSTCOPY_PAGES_QUERY, &query). While other threads fill,
+ * each bit is right for some moment during the call.
+ */
+struct postcopy_pages_query {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 offset;
+	__aligned_u64 length;
+	__aligned_u64 bitmap;
+	__aligned_u64 out_nr_present;
+};
+
+/*
+ * Also let go of the owner's context fd if no other region of that context is
+ * left: from then on it is a dead fd (mmap fails with EACCES, ioctl with
+ * ENOTTY), so that a VMM that keeps it open for ever, as QEMU does, does not
+ * keep the module loaded. A context that has been polled stays as it is.
+ */
+#define POSTCOPY_CONVERT_RETIRE_CONTEXT	(1U << 0)
+
+/**
+ * struct postcopy_region_convert - turn a region into plain anonymous memory
+ * @size: sizeof(struct postcopy_region_convert)
+ * @flags: 0 or POSTCOPY_CONVERT_RETIRE_CONTEXT
+ * @region_id: which region; on a helper fd 0 means the helper's own, and no
+ *	other may be named
+ * @out_nr_missing: written also with EBUSY: pages that are still missing
+ *
+ * ioctl(fd, POSTCOPY_REGION_CONVERT, &convert). Needs all pages present; parts
+ * the owner has unmapped do not count. Nothing in the region changes, running
+ * threads notice nothing; afterwards swap, huge pages, KSM, fork and migration
+ * treat it as the anonymous memory it is. On a context fd the same permission
+ * as POSTCOPY_HELPER_ATTACH is needed.
+ *
+ * Errors: EBUSY pages are missing, nothing was changed; ENOENT, EPERM as for
+ * POSTCOPY_HELPER_ATTACH.
+ */
+struct postcopy_region_convert {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 region_id;
+	__aligned_u64 out_nr_missing;
+};
+
+#endif /* _UAPI_LINUX_POSTCOPY_H */
