@@ -177,9 +177,10 @@ TEST_F(ioctl, takes_a_valid_argument)
 {
 	const struct call *call;
 
-	for_each_call(call)
+	for_each_call(call) {
 		EXPECT_EQ(call->valid, perform(call, valid(self->argument, call)))
 			TH_LOG("%s", call->name);
+	}
 }
 
 TEST_F(ioctl, refuses_a_short_size)
@@ -262,9 +263,10 @@ TEST_F(ioctl, reads_and_writes_nothing_beyond_the_size)
 		memset(bytes + call->size, 0xa5, 64);
 		EXPECT_EQ(call->valid, perform(call, self->argument))
 			TH_LOG("%s", call->name);
-		for (i = 0; i < 64; i++)
+		for (i = 0; i < 64; i++) {
 			EXPECT_EQ((char)0xa5, bytes[call->size + i])
 				TH_LOG("%s byte %zu", call->name, i);
+		}
 	}
 }
 
@@ -315,9 +317,10 @@ TEST_F(ioctl, refuses_bad_pointers)
 		memset(self->argument, 0, sizeof(*self->argument));
 		/* The third has a valid size and then ends. */
 		*(uint32_t *)bad[2] = call->size;
-		for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 			EXPECT_EQ(EFAULT, perform(call, bad[i]))
 				TH_LOG("%s pointer %u", call->name, i);
+		}
 	}
 }
 
@@ -473,8 +476,9 @@ TEST_F(ioctl, region_list_has_all_regions_in_rising_order)
 	struct region more[3];
 	unsigned int i, found = 0;
 
-	for (i = 0; i < 3; i++)
+	for (i = 0; i < 3; i++) {
 		ASSERT_EQ(0, region_map(&more[i], i * PAGE, 1));
+	}
 	ASSERT_EQ(0, ioctl(self->r.context, POSTCOPY_REGION_LIST, &list));
 	ASSERT_LE(4, list.out_nr_ids);
 	for (i = 0; i < list.out_nr_ids; i++) {
@@ -915,8 +919,9 @@ TEST_F(ioctl, info_gives_no_kernel_address_away)
 	size_t i;
 
 	ASSERT_EQ(0, region_info(&self->r, &info));
-	for (i = 0; i < sizeof(info) / 8; i++)
+	for (i = 0; i < sizeof(info) / 8; i++) {
 		EXPECT_GT(0xffff000000000000, words[i]);
+	}
 }
 
 TEST_F(ioctl, helper_calls_may_name_no_other_region)
@@ -1004,10 +1009,11 @@ TEST_F(ioctl, fill_refuses_data_that_cannot_be_read)
 	struct postcopy_pages_fill fill;
 	unsigned int i;
 
-	for (i = 0; i < 5; i++)
+	for (i = 0; i < 5; i++) {
 		EXPECT_EQ(-EFAULT, pages_fill_raw(self->r.helper, OFFSET, PAGE,
 						  (void *)bad[i], &fill))
 			TH_LOG("data %u", i);
+	}
 	/* The first page of the data ends half way. */
 	EXPECT_EQ(-EFAULT, pages_fill_raw(self->r.helper, OFFSET, PAGE, end - PAGE / 2, &fill));
 	ASSERT_EQ(0, region_info(&self->r, &info));
