@@ -59,6 +59,8 @@ int region_map_in(struct region *r, int context, uint64_t offset, size_t nr_page
 	r->address = mmap(address, length, prot, MAP_PRIVATE | MAP_FIXED, context, offset);
 	if (r->address == MAP_FAILED)
 		return -errno;
+	munmap(reserved, address - reserved);
+	munmap(address + length, reserved + HUGE - address);
 	r->id = region_find(context, getpid(), r->address);
 	return r->id ? 0 : -ENOENT;
 }
