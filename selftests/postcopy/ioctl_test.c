@@ -560,7 +560,7 @@ TEST_F(ioctl, region_list_shows_a_user_only_what_he_may_attach_to)
 	pid_t pid;
 
 	ASSERT_LE(0, context);
-	pid = fork();
+	pid = fork_child();
 	if (!pid) {
 		struct postcopy_region_list list = { .size = sizeof(list) };
 
@@ -689,7 +689,7 @@ TEST_F(ioctl, attach_by_id_works_from_another_context_and_process)
 	pid_t pid;
 
 	region_detach(&self->r);
-	pid = fork();
+	pid = fork_child();
 	if (!pid) {
 		self->r.context = open(POSTCOPY_DEVICE, O_RDWR | O_CLOEXEC);
 		_exit(region_attach(&self->r) ? 1 : 0);
@@ -707,7 +707,7 @@ TEST_F(ioctl, attach_info_and_convert_refuse_another_user)
 	ASSERT_LE(0, context);
 	region_detach(&self->r);
 	self->r.helper = -1;
-	pid = fork();
+	pid = fork_child();
 	if (!pid) {
 		struct postcopy_region_info info;
 		struct region other = self->r;
@@ -735,7 +735,7 @@ TEST_F(ioctl, attach_refuses_root_of_a_user_namespace)
 
 	ASSERT_LE(0, context);
 	region_detach(&self->r);
-	pid = fork();
+	pid = fork_child();
 	if (!pid) {
 		struct region other = self->r;
 
@@ -792,7 +792,7 @@ TEST_F(ioctl, attach_on_a_passed_context_fd_needs_no_permission)
 
 	region_detach(&self->r);
 	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
-	pid = fork();
+	pid = fork_child();
 	if (!pid) {
 		struct region other = self->r;
 
@@ -814,7 +814,7 @@ TEST_F(ioctl, attach_on_a_passed_context_fd_needs_no_permission)
 TEST(device_cannot_be_opened_by_other_users)
 {
 	int status;
-	pid_t pid = fork();
+	pid_t pid = fork_child();
 
 	if (!pid) {
 		become_nobody();

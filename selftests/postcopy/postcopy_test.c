@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -369,8 +370,8 @@ int server_stop(struct server *s)
 
 /* Accesses */
 
-static __thread sigjmp_buf *fault_catcher;
-static __thread int fault_signal;
+static __thread sigjmp_buf *volatile fault_catcher;
+static __thread volatile int fault_signal;
 
 static void on_fault(int sig)
 {
@@ -575,6 +576,15 @@ bool wait_faults(struct region *r, uint64_t nr)
 	struct postcopy_region_info info;
 
 	return wait_until(!region_info(r, &info) && info.out_total_faults >= nr);
+}
+
+pid_t fork_child(void)
+{
+	pid_t pid = fork();
+
+	if (!pid)
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+	return pid;
 }
 
 int wait_child(pid_t pid, int *status)

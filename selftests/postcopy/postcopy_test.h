@@ -138,6 +138,8 @@ void pause_ms(unsigned int ms);
 bool wait_requests(struct region *r, uint64_t nr);
 bool wait_faults(struct region *r, uint64_t nr);
 bool thread_sleeps(pid_t pid, pid_t tid);
+/* fork, and the child does not outlive a test that fails. */
+pid_t fork_child(void);
 /* 0 the child ended in time and *status is set */
 int wait_child(pid_t pid, int *status);
 
@@ -147,8 +149,8 @@ int probe_write(volatile void *address);
 
 /* A value in kB from the /proc/PID/smaps entry that holds @address, -1 if absent. */
 long smaps_kb(pid_t pid, const void *address, const char *name);
-/* A line of @path that starts with @name, its number; -1 if absent */
 int file_write(const char *path, const char *text);
+/* The number that is the content of @path, -1 if there is none */
 long file_number(const char *path);
 
 #endif
