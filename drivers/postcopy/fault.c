@@ -15,9 +15,8 @@
  * It fails closed: whatever can neither wait nor be answered is SIGBUS.
  *
  * In a shared region a present page is for shmem to map. Whatever shmem has in
- * its page cache, a mapping never covers a page that is missing: a part of a
- * large folio is mapped by itself unless all that a huge mapping would cover is
- * present.
+ * its page cache, a mapping never covers a page that is missing: pages of a large
+ * folio are mapped one by one.
  */
 #include <linux/highmem.h>
 #include <linux/oom.h>
@@ -150,21 +149,6 @@ vm_fault_t postcopy_private_fault(struct vm_fault *vmf)
 	return fault_missing(region, index, vmf);
 }
 
-/* Is everything present that a huge page around the fault would map? */
-static bool fault_huge_present(struct postcopy_region *region,
-			       unsigned long index)
-{
-	unsigned long page = region->first + index;
-	unsigned long first = ALIGN_DOWN(page, HPAGE_PMD_NR);
-	unsigned long end = first + HPAGE_PMD_NR;
-
-	if (first < region->first || end > region->first + region->nr_pages)
-		return false;
-	first -= region->first;
-	end -= region->first;
-	return find_next_zero_bit(region->present, end, first) >= end;
-}
-
 /**
  * postcopy_shared_fault() - ->fault of a shared region
  * @vmf: the fault
@@ -189,12 +173,9 @@ vm_fault_t postcopy_shared_fault(struct vm_fault *vmf)
 	if (!(ret & VM_FAULT_LOCKED))
 		return ret;
 	page = vmf->page;
-	if (!PageCompound(page) || fault_huge_present(region, index))
+	if (!PageCompound(page))
 		return ret;
-	/*
-	 * The core would map as much of the folio as fits. The page lock keeps
-	 * it what it is.
-	 */
+	/* Of a large folio the core might map all. */
 	err = vm_insert_page(vmf->vma, vmf->address, page);
 	unlock_page(page);
 	put_page(page);
@@ -205,26 +186,15 @@ vm_fault_t postcopy_shared_fault(struct vm_fault *vmf)
 	return ret | vmf_error(err);
 }
 
-/* Could ->map_pages of shmem make a huge mapping here? */
-static bool fault_around_huge(struct vm_fault *vmf, pgoff_t first)
-{
-	struct page *page = find_get_page(vmf->vma->vm_file->f_mapping, first);
-	bool huge = page && PageCompound(page);
-
-	if (page)
-		put_page(page);
-	return huge;
-}
-
 /**
  * postcopy_shared_map_pages() - ->map_pages of a shared region: fault-around
  * @vmf: a read fault
  * @first: page of the RAM image from which to map what is there
  * @last: the last such page
  *
- * Only the run of present pages around the fault is mapped. A folio that is in
- * the page cache stays as large as it is: while the region is ours nothing
- * collapses it, see shared_vma_init().
+ * Only the run of present pages around the fault is mapped, and only where there
+ * is a page table: into an empty PMD shmem's method might put a huge page. None
+ * goes away meanwhile, see shared.c on collapsing.
  *
  * Context: as postcopy_private_fault(), and RCU read lock.
  */
@@ -235,19 +205,15 @@ vm_fault_t postcopy_shared_map_pages(struct vm_fault *vmf, pgoff_t first,
 	unsigned long index = vmf->pgoff - region->first;
 	unsigned long i;
 
-	if (index >= region->nr_pages || !test_bit_acquire(index, region->present))
+	if (index >= region->nr_pages || pmd_none(*vmf->pmd) ||
+	    !test_bit_acquire(index, region->present))
 		return 0;
-	if (!fault_huge_present(region, index)) {
-		for (i = index; region->first + i > first && i > 0; i--)
-			if (!test_bit(i - 1, region->present))
-				break;
-		first = region->first + i;
-		last = min(last, region->first + region->nr_pages - 1);
-		i = find_next_zero_bit(region->present,
-				       last - region->first + 1, index);
-		last = region->first + i - 1;
-		if (pmd_none(*vmf->pmd) && fault_around_huge(vmf, first))
-			return 0;
-	}
+	for (i = index; region->first + i > first && i > 0; i--)
+		if (!test_bit(i - 1, region->present))
+			break;
+	first = region->first + i;
+	last = min(last, region->first + region->nr_pages - 1);
+	i = find_next_zero_bit(region->present, last - region->first + 1, index);
+	last = region->first + i - 1;
 	return region->shmem_ops->map_pages(vmf, first, last);
 }

@@ -11,7 +11,9 @@
  *
  * VM_MIXEDMAP is set on these VMAs as long as they are ours. It keeps khugepaged
  * and MADV_COLLAPSE away, which would fill the missing pages of a huge page with
- * zeros and map it, and it lets the fault handler map a part of a large folio.
+ * zeros and map it, and it lets the fault handler map a page of a large folio by
+ * itself. With it set there must be no huge mapping: the core would not undo it.
+ * VM_DONTEXPAND keeps them away from the helper's mapping.
  *
  * Conversion has to find the VMAs in every process, so a region counts its VMAs
  * by process. Should the memory for a count be lacking, that process keeps our
@@ -295,8 +297,7 @@ int postcopy_mmap_helper(struct postcopy_region *region,
 	err = shared_map_backing(region->backing, vma);
 	if (err)
 		return err;
-	/* No large folios from its faults, and none made later; see above. */
-	vm_flags_set(vma, VM_MIXEDMAP | VM_NOHUGEPAGE | VM_DONTDUMP);
+	vm_flags_set(vma, VM_DONTEXPAND | VM_NOHUGEPAGE | VM_DONTDUMP);
 	return 0;
 }
 
