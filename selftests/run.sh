@@ -17,7 +17,7 @@ cd "$(dirname "$0")/.." || exit 1
 
 module=$1
 shift
-timeout=${TIMEOUT:-90}
+timeout=${TIMEOUT:-180}
 log=$(mktemp -d /tmp/run.XXXXXX)
 failed=0
 # For scenarios that unload it themselves

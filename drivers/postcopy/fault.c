@@ -74,7 +74,14 @@ static unsigned int fault_wait_state(unsigned int flags)
 {
 	unsigned int state = TASK_KILLABLE;
 
-	if (flags & FAULT_FLAG_INTERRUPTIBLE)
+	/*
+	 * x86 allows interruption of kernel-mode faults too, but then looks at
+	 * fatal signals only and tries again at once. So interrupt those only
+	 * the first time, for KVM, which looks at all signals before it tries
+	 * again.
+	 */
+	if (flags & FAULT_FLAG_INTERRUPTIBLE &&
+	    (flags & FAULT_FLAG_USER || !(flags & FAULT_FLAG_TRIED)))
 		state = TASK_INTERRUPTIBLE;
 	/* From user mode no lock can be held that a freezing task must not. */
 	if (flags & FAULT_FLAG_USER)

@@ -52,15 +52,19 @@ present_beyond()
 	[ "$(region_of "$destination_pid" present)" -gt "$1" ]
 }
 
-# The helper dies while threads of the guest wait for it.
+# The helper dies while threads of the guest wait for it. With the server stopped
+# they are bound to.
 kill_in_the_middle()
 {
 	local present
 
 	present=$(region_of "$destination_pid" present) &&
-	within 20 present_beyond "$present" && within 20 waits || return
+	within 20 present_beyond "$present" || return
+	kill -STOP $server
+	within 20 waits || { "$umig" list; return 1; }
 	kill -9 $pull
 	wait $pull 2>/dev/null
+	kill -CONT $server
 	# Nobody serves: they still wait.
 	waits && [ "$(region_of "$destination_pid" state)" = '"detached"' ] &&
 	kill -0 "$destination_pid"
@@ -71,12 +75,12 @@ server_restarted()
 	present=$(region_of "$destination_pid" present)
 	kill -9 $server
 	wait $server 2>/dev/null
-	serve 400 && within 30 present_beyond "$present" && kill -0 $pull
+	serve 10000 && within 30 present_beyond "$present" && kill -0 $pull
 }
 
 check the_source_guest_runs eval 'source_start && guest_goes_on source'
 check the_destination_waits destination_start
-check pages_are_served serve 200
+check pages_are_served serve 40
 pull
 check the_destination_starts switchover
 check threads_wait_when_the_helper_is_killed kill_in_the_middle

@@ -46,7 +46,7 @@ check()
 	if "$@" >"$work/check.out" 2>&1; then
 		echo "ok $nr_checks - $name"
 	else
-		sed 's/^/# /' "$work/check.out"
+		sed 's/^/# /; $a\' "$work/check.out"
 		echo "not ok $nr_checks - $name"
 		failed=y
 	fi
@@ -135,8 +135,8 @@ guest_beyond()
 
 guest_clean()
 {
-	tail -n 2 "$work/$1.serial"
-	grep -q 'wrong bytes 0$' "$work/$1.serial" &&
+	grep 'guest: round\|guest: wrong' "$work/$1.serial" | tail -n 2
+	grep -q 'wrong bytes 0.$' "$work/$1.serial" &&
 		! grep -q 'wrong page\|wrong bytes [1-9]\|panic\|Oops\|BUG' "$work/$1.serial"
 }
 
