@@ -26,7 +26,7 @@ complaints='WARNING:|BUG:|BUG at|Oops|general protection|KASAN|KCSAN|UBSAN|KFENC
 complaints="$complaints|possible (recursive|circular)|lockdep|lock held when|suspicious RCU|rcu.*stall"
 complaints="$complaints|INFO: task|blocked for more than|soft lockup|hard LOCKUP"
 complaints="$complaints|Bad page|Bad rss-counter|bad page map|refcount_t|scheduling while atomic"
-complaints="$complaints|sleeping function|unable to handle|Call Trace|postcopy: .*bug"
+complaints="$complaints|sleeping function|unable to handle"
 # A TCG guest's clock is no better than its host's scheduler.
 harmless='clocksource|hrtimer: interrupt took|loading out-of-tree|module verification failed'
 
@@ -60,9 +60,9 @@ unload()
 kernel_log()
 {
 	dmesg -c > "$log/dmesg"
-	grep -E "$complaints" "$log/dmesg" | grep -vE "$harmless" > "$log/complaints"
-	[ ! -s "$log/complaints" ] || {
-		sed 's/^/# /' "$log/dmesg" | tail -n 80
+	grep -vE "$harmless" "$log/dmesg" | grep -m 1 -E -A 60 "$complaints" > "$log/complaint"
+	[ ! -s "$log/complaint" ] || {
+		sed 's/^/# /' "$log/complaint"
 		return 1
 	}
 }
