@@ -96,7 +96,7 @@ run_one()
 		dmesg -c | tail -n 20 | sed 's/^/# /'
 		return
 	}
-	timeout -k 5 "$timeout" "$@" > "$log/output" 2>&1 < /dev/null
+	POSTCOPY_MODULE=$PWD/$module timeout -k 5 "$timeout" "$@" > "$log/output" 2>&1 < /dev/null
 	status=$?
 	pass_on "$name" > "$log/tap"
 	cat "$log/tap"
