@@ -20,6 +20,8 @@ shift
 timeout=${TIMEOUT:-90}
 log=$(mktemp -d /tmp/run.XXXXXX)
 failed=0
+# For scenarios that unload it themselves
+export POSTCOPY_MODULE=$PWD/$module
 
 # What the kernel says when something is wrong with it, whoever did it.
 complaints='WARNING:|BUG:|BUG at|Oops|general protection|KASAN|KCSAN|UBSAN|KFENCE|kmemleak'

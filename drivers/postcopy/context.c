@@ -83,6 +83,7 @@ static int context_open(struct inode *inode, struct file *file)
 		return -ENOMEM;
 	kref_init(&context->kref);
 	mutex_init(&context->lock);
+	INIT_LIST_HEAD(&context->shared);
 	context->file = file;
 	__module_get(THIS_MODULE);
 	file->private_data = context;
@@ -114,8 +115,10 @@ static int context_release(struct inode *inode, struct file *file)
 	mutex_lock(&context->lock);
 	parted = context_part(context);
 	mutex_unlock(&context->lock);
-	if (parted)
+	if (parted) {
+		postcopy_shared_forget(context);
 		postcopy_context_put(context);
+	}
 	postcopy_context_put(context);
 	return 0;
 }
@@ -147,6 +150,7 @@ void postcopy_context_retire(struct postcopy_context *context)
 	mutex_unlock(&context->lock);
 	if (!file)
 		return;
+	postcopy_shared_forget(context);
 	/* What the file held: the module through f_op, and the context. */
 	module_put(THIS_MODULE);
 	postcopy_context_put(context);
@@ -157,9 +161,15 @@ static int context_mmap(struct file *file, struct vm_area_struct *vma)
 	struct postcopy_context *context = context_of(file);
 	int err;
 
+	/* Without a context it has been retired just now. */
 	if (!context)
 		return -ENODEV;
-	err = postcopy_mmap(context, vma);
+	if (vma->vm_pgoff >= (S64_MAX >> PAGE_SHIFT) - vma_pages(vma))
+		err = -EOVERFLOW;
+	else if (vma->vm_flags & (VM_SHARED | VM_MAYSHARE))
+		err = postcopy_mmap_shared(context, vma);
+	else
+		err = postcopy_mmap_private(context, vma);
 	postcopy_context_put(context);
 	return err;
 }
@@ -201,7 +211,7 @@ static long context_info(void *object, union postcopy_ioctl_arg *arg,
 
 	if (info->flags || info->reserved)
 		return -EINVAL;
-	info->out_features = POSTCOPY_FEATURE_PRIVATE;
+	info->out_features = POSTCOPY_FEATURE_PRIVATE | POSTCOPY_FEATURE_SHARED;
 	info->out_page_size = PAGE_SIZE;
 	return 0;
 }

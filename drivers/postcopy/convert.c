@@ -8,6 +8,8 @@
  * conversion takes the vm_ops away, under the locks that keep faults out, and
  * drops what the VMA held. VMAs of forked children keep their vm_ops; they never
  * had a request to make.
+ *
+ * A shared region's VMAs get shmem's vm_ops back, in every process; shared.c.
  */
 #include <linux/mm.h>
 #include <linux/sched/mm.h>
@@ -97,6 +99,13 @@ long postcopy_region_convert(struct postcopy_region *region,
 	ret = postcopy_region_alive(region);
 	if (ret)
 		goto out_claim;
+	if (region->backing) {
+		convert->out_nr_missing = region->nr_pages -
+					  atomic_long_read(&region->nr_present);
+		ret = convert->out_nr_missing ? -EBUSY :
+						postcopy_shared_convert(region);
+		goto out_claim;
+	}
 	if (!mmget_not_zero(region->mm)) {
 		ret = -ESRCH;
 		goto out_claim;

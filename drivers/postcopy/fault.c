@@ -13,6 +13,10 @@
  *			the access tried again
  *
  * It fails closed: whatever can neither wait nor be answered is SIGBUS.
+ *
+ * In a shared region a present page is for shmem to map. Whatever shmem has in
+ * its page cache, a mapping never covers a page that is missing: pages of a large
+ * folio are mapped one by one.
  */
 #include <linux/highmem.h>
 #include <linux/oom.h>
@@ -143,4 +147,73 @@ vm_fault_t postcopy_private_fault(struct vm_fault *vmf)
 			       fault_hand_over(vmf);
 	}
 	return fault_missing(region, index, vmf);
+}
+
+/**
+ * postcopy_shared_fault() - ->fault of a shared region
+ * @vmf: the fault
+ *
+ * Context: as postcopy_private_fault().
+ */
+vm_fault_t postcopy_shared_fault(struct vm_fault *vmf)
+{
+	struct postcopy_region *region = vmf->vma->vm_private_data;
+	unsigned long index = vmf->pgoff - region->first;
+	struct page *page;
+	vm_fault_t ret;
+	int err;
+
+	if (index >= region->nr_pages)
+		return VM_FAULT_SIGBUS;
+	/* Pairs with the barrier in postcopy_pages_mark(). */
+	if (!test_bit_acquire(index, region->present))
+		return fault_missing(region, index, vmf);
+
+	ret = region->shmem_ops->fault(vmf);
+	if (!(ret & VM_FAULT_LOCKED))
+		return ret;
+	page = vmf->page;
+	if (!PageCompound(page))
+		return ret;
+	/* Of a large folio the core might map all. */
+	err = vm_insert_page(vmf->vma, vmf->address, page);
+	unlock_page(page);
+	put_page(page);
+	vmf->page = NULL;
+	ret &= ~VM_FAULT_LOCKED;
+	if (!err || err == -EBUSY)
+		return ret | VM_FAULT_NOPAGE;
+	return ret | vmf_error(err);
+}
+
+/**
+ * postcopy_shared_map_pages() - ->map_pages of a shared region: fault-around
+ * @vmf: a read fault
+ * @first: page of the RAM image from which to map what is there
+ * @last: the last such page
+ *
+ * Only the run of present pages around the fault is mapped, and only where there
+ * is a page table: into an empty PMD shmem's method might put a huge page. None
+ * goes away meanwhile, see shared.c on collapsing.
+ *
+ * Context: as postcopy_private_fault(), and RCU read lock.
+ */
+vm_fault_t postcopy_shared_map_pages(struct vm_fault *vmf, pgoff_t first,
+				     pgoff_t last)
+{
+	struct postcopy_region *region = vmf->vma->vm_private_data;
+	unsigned long index = vmf->pgoff - region->first;
+	unsigned long i;
+
+	if (index >= region->nr_pages || pmd_none(*vmf->pmd) ||
+	    !test_bit_acquire(index, region->present))
+		return 0;
+	for (i = index; region->first + i > first && i > 0; i--)
+		if (!test_bit(i - 1, region->present))
+			break;
+	first = region->first + i;
+	last = min(last, region->first + region->nr_pages - 1);
+	i = find_next_zero_bit(region->present, last - region->first + 1, index);
+	last = region->first + i - 1;
+	return region->shmem_ops->map_pages(vmf, first, last);
 }

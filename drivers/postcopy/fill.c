@@ -25,7 +25,7 @@
 /* Pages filled under one hold of mmap_lock: a writer waits for some 0.5 ms. */
 #define FILL_BATCH	512UL
 /* Pages marked before the CPU is offered to others. */
-#define ZERO_BATCH	(1UL << 20)
+#define MARK_BATCH	(1UL << 20)
 
 struct fill {
 	struct postcopy_claim claim;
@@ -211,7 +211,9 @@ static long fill_batch(struct postcopy_region *region, const void __user *data,
 	if (ret)
 		return ret;
 	ret = postcopy_region_alive(region);
-	if (!ret)
+	if (!ret && region->backing)
+		ret = postcopy_shared_fill(region, data, first, nr, nr_filled);
+	else if (!ret)
 		ret = fill_claimed(region, &fill, nr_filled);
 	postcopy_claim_release(region, &fill.claim);
 	return ret;
@@ -265,8 +267,17 @@ long postcopy_pages_fill(struct postcopy_region *region,
 	return 0;
 }
 
-static long zero_check(struct postcopy_region *region,
-		       const struct postcopy_range *ranges, u32 nr_ranges)
+/* What POSTCOPY_PAGES_ZERO and POSTCOPY_PAGES_PRESENT have in common. */
+struct fill_ranges {
+	u64 ranges;		/* user address */
+	u32 nr_ranges;
+	bool zero;
+	u32 done;		/* ranges dealt with */
+	u64 nr_marked;		/* pages that were missing */
+};
+
+static int ranges_check(struct postcopy_region *region,
+			const struct postcopy_range *ranges, u32 nr_ranges)
 {
 	unsigned long first, nr;
 	u32 i;
@@ -278,8 +289,9 @@ static long zero_check(struct postcopy_region *region,
 	return 0;
 }
 
-static long zero_range(struct postcopy_region *region,
-		       const struct postcopy_range *range, u64 *nr_zeroed)
+static long range_mark(struct postcopy_region *region,
+		       const struct postcopy_range *range, bool zero,
+		       u64 *nr_marked)
 {
 	struct postcopy_claim claim;
 	unsigned long first, nr, batch;
@@ -293,13 +305,42 @@ static long zero_range(struct postcopy_region *region,
 	if (ret)
 		return ret;
 	ret = postcopy_region_alive(region);
+	/* Somebody may have begun to write there. */
+	if (!ret && zero && region->backing)
+		ret = postcopy_shared_punch(region, first, nr);
 	for (; !ret && nr; first += batch, nr -= batch) {
-		batch = min(nr, ZERO_BATCH);
-		*nr_zeroed += postcopy_pages_mark(region, first, batch);
+		batch = min(nr, MARK_BATCH);
+		*nr_marked += postcopy_pages_mark(region, first, batch);
 		cond_resched();
 	}
 	postcopy_claim_release(region, &claim);
 	return ret;
+}
+
+static long ranges_mark(struct postcopy_region *region, struct fill_ranges *r)
+{
+	struct postcopy_range *ranges;
+	long ret;
+
+	if (!r->nr_ranges || r->nr_ranges > POSTCOPY_MAX_RANGES)
+		return -EINVAL;
+	ret = postcopy_region_alive(region);
+	if (ret)
+		return ret;
+	ranges = vmemdup_user(u64_to_user_ptr(r->ranges),
+			      r->nr_ranges * sizeof(*ranges));
+	if (IS_ERR(ranges))
+		return PTR_ERR(ranges);
+	ret = ranges_check(region, ranges, r->nr_ranges);
+	while (!ret && r->done < r->nr_ranges) {
+		ret = range_mark(region, &ranges[r->done], r->zero, &r->nr_marked);
+		if (!ret)
+			r->done++;
+		if (signal_pending(current))
+			break;
+	}
+	kvfree(ranges);
+	return r->done ? 0 : ret;
 }
 
 /**
@@ -314,34 +355,52 @@ static long zero_range(struct postcopy_region *region,
 long postcopy_pages_zero(struct postcopy_region *region,
 			 struct postcopy_pages_zero *zero)
 {
-	struct postcopy_range *ranges;
-	u64 nr_zeroed = 0;
-	u32 done = 0;
+	struct fill_ranges ranges = {
+		.ranges = zero->ranges,
+		.nr_ranges = zero->nr_ranges,
+		.zero = true,
+	};
 	long ret;
 
-	if (zero->flags || !zero->nr_ranges || zero->nr_ranges > POSTCOPY_MAX_RANGES)
+	if (zero->flags)
 		return -EINVAL;
-	ret = postcopy_region_alive(region);
+	ret = ranges_mark(region, &ranges);
 	if (ret)
 		return ret;
-	ranges = vmemdup_user(u64_to_user_ptr(zero->ranges),
-			      zero->nr_ranges * sizeof(*ranges));
-	if (IS_ERR(ranges))
-		return PTR_ERR(ranges);
-	ret = zero_check(region, ranges, zero->nr_ranges);
-	while (!ret && done < zero->nr_ranges) {
-		ret = zero_range(region, &ranges[done], &nr_zeroed);
-		if (!ret)
-			done++;
-		if (signal_pending(current))
-			break;
-	}
-	kvfree(ranges);
-	if (!done)
+	atomic64_add(ranges.nr_marked, &region->total_zeroed);
+	zero->out_nr_ranges = ranges.done;
+	zero->out_nr_zeroed = ranges.nr_marked;
+	return 0;
+}
+
+/**
+ * postcopy_pages_present() - POSTCOPY_PAGES_PRESENT
+ * @region: the helper's
+ * @present: in and out
+ *
+ * Context: sleeps; several threads may at once.
+ * Return: 0 if at least one range was dealt with, else -errno as the header
+ * says.
+ */
+long postcopy_pages_present(struct postcopy_region *region,
+			    struct postcopy_pages_present *present)
+{
+	struct fill_ranges ranges = {
+		.ranges = present->ranges,
+		.nr_ranges = present->nr_ranges,
+	};
+	long ret;
+
+	if (present->flags)
+		return -EINVAL;
+	if (!region->backing)
+		return -EOPNOTSUPP;
+	ret = ranges_mark(region, &ranges);
+	if (ret)
 		return ret;
-	atomic64_add(nr_zeroed, &region->total_zeroed);
-	zero->out_nr_ranges = done;
-	zero->out_nr_zeroed = nr_zeroed;
+	atomic64_add(ranges.nr_marked, &region->total_filled);
+	present->out_nr_ranges = ranges.done;
+	present->out_nr_marked = ranges.nr_marked;
 	return 0;
 }
 
@@ -383,7 +442,7 @@ long postcopy_pages_query(struct postcopy_region *region,
 		nr_present += hweight64(word);
 		if (put_user(word, bitmap++))
 			return -EFAULT;
-		if (!(done % ZERO_BATCH)) {
+		if (!(done % MARK_BATCH)) {
 			if (fatal_signal_pending(current))
 				return -EINTR;
 			cond_resched();

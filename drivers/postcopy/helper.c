@@ -131,6 +131,14 @@ static long helper_pages_zero(void *object, union postcopy_ioctl_arg *arg,
 	return postcopy_pages_zero(helper->region, &arg->pages_zero);
 }
 
+static long helper_pages_present(void *object, union postcopy_ioctl_arg *arg,
+				 void __user *uarg)
+{
+	struct postcopy_helper *helper = object;
+
+	return postcopy_pages_present(helper->region, &arg->pages_present);
+}
+
 static long helper_pages_query(void *object, union postcopy_ioctl_arg *arg,
 			       void __user *uarg)
 {
@@ -144,6 +152,8 @@ static const struct postcopy_ioctl helper_ioctls[] = {
 		       out_nr_filled, helper_pages_fill),
 	POSTCOPY_IOCTL(POSTCOPY_PAGES_ZERO, postcopy_pages_zero,
 		       out_nr_zeroed, helper_pages_zero),
+	POSTCOPY_IOCTL(POSTCOPY_PAGES_PRESENT, postcopy_pages_present,
+		       out_nr_marked, helper_pages_present),
 	POSTCOPY_IOCTL(POSTCOPY_PAGES_QUERY, postcopy_pages_query,
 		       out_nr_present, helper_pages_query),
 	POSTCOPY_IOCTL(POSTCOPY_REGION_INFO, postcopy_region_info,
@@ -158,10 +168,18 @@ static long helper_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 				  file->private_data, cmd, arg);
 }
 
+static int helper_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	struct postcopy_helper *helper = file->private_data;
+
+	return postcopy_mmap_helper(helper->region, vma);
+}
+
 static const struct file_operations helper_fops = {
 	.owner = THIS_MODULE,
 	.read = helper_read,
 	.poll = helper_poll,
+	.mmap = helper_mmap,
 	.unlocked_ioctl = helper_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,
 	.release = helper_release,

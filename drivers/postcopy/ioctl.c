@@ -33,8 +33,10 @@ long postcopy_ioctl_run(const struct postcopy_ioctl *table, size_t nr,
 
 	if (get_user(size, (u32 __user *)user))
 		return -EFAULT;
-	if (size < ioctl->min_size || size > PAGE_SIZE)
+	if (size < ioctl->min_size)
 		return -EINVAL;
+	if (size > PAGE_SIZE)
+		return -E2BIG;
 	ret = copy_struct_from_user(&arg, ioctl->size, user, size);
 	if (ret)
 		return ret;

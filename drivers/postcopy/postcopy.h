@@ -10,13 +10,14 @@
  *
  * Lock order, outermost first
  *	claim on page indexes (claim.c)
- *	  mmap_lock of the owner
+ *	  mmap_lock of the owner or another process that maps it
  *	    context->lock
  *	      region->lock
  *	        regions table xa_lock
  *	bucket->lock (request.c)
  *	  region->queue_lock
- * The last two and region->claims_lock are leaves for everything above them.
+ * The last two, region->claims_lock and region->mappers_lock are leaves for
+ * everything above them.
  * helper->read_mutex is taken with nothing else held.
  */
 #ifndef _POSTCOPY_H
@@ -47,6 +48,11 @@ struct postcopy_context {
 	struct file *file;	/* not a reference; NULL once released or retired */
 	unsigned int nr_regions; /* neither converted nor dead */
 	bool polled;
+	/*
+	 * Shared regions, with a reference, so that every mapping of a range
+	 * is the same memory; until the file is released.
+	 */
+	struct list_head shared;
 
 	atomic64_t list_seq;	/* postcopy_region_seq at the last REGION_LIST */
 };
@@ -77,6 +83,11 @@ struct postcopy_region {
 	char comm[TASK_COMM_LEN];
 	struct postcopy_bucket *buckets;
 
+	/* A shared region's memory; NULL for a private one. See shared.c */
+	struct file *backing;
+	const struct vm_operations_struct *shmem_ops;	/* what ours wrap */
+	struct list_head context_node;	/* context->shared, under context->lock */
+
 	/*
 	 * A bit for each page. A set bit says: this page was delivered, so a
 	 * page table entry that is none means zeros. Set only by the holder of
@@ -92,7 +103,11 @@ struct postcopy_region {
 	struct pid *helper_pid;
 	u64 total_attached;
 
-	atomic_t nr_vmas;	/* in mm; VMAs of forked children are not counted */
+	/* Private: in mm, VMAs of forked children do not count. Shared: in all. */
+	atomic_t nr_vmas;
+
+	spinlock_t mappers_lock;
+	struct list_head mappers;	/* shared: processes, under mappers_lock */
 
 	spinlock_t claims_lock;
 	/* Under claims_lock. */
@@ -131,7 +146,8 @@ void postcopy_context_retire(struct postcopy_context *context);
 extern atomic64_t postcopy_region_seq;
 extern wait_queue_head_t postcopy_region_wait;
 struct postcopy_region *postcopy_region_create(struct postcopy_context *context,
-					       struct vm_area_struct *vma);
+					       struct vm_area_struct *vma,
+					       struct file *backing);
 void postcopy_region_get(struct postcopy_region *region);
 void postcopy_region_put(struct postcopy_region *region);
 struct postcopy_region *postcopy_region_find(u64 id);
@@ -154,17 +170,37 @@ static inline bool postcopy_region_final(struct postcopy_region *region)
 
 /* vma.c */
 extern const struct vm_operations_struct postcopy_private_vm_ops;
-int postcopy_mmap(struct postcopy_context *context, struct vm_area_struct *vma);
+int postcopy_mmap_private(struct postcopy_context *context,
+			  struct vm_area_struct *vma);
+
+/* shared.c */
+extern const struct vm_operations_struct postcopy_shared_vm_ops;
+int postcopy_mmap_shared(struct postcopy_context *context,
+			 struct vm_area_struct *vma);
+int postcopy_mmap_helper(struct postcopy_region *region,
+			 struct vm_area_struct *vma);
+void postcopy_shared_unlist(struct postcopy_region *region);
+void postcopy_shared_forget(struct postcopy_context *context);
+long postcopy_shared_fill(struct postcopy_region *region,
+			  const void __user *data, unsigned long first,
+			  unsigned long nr, u64 *nr_filled);
+long postcopy_shared_punch(struct postcopy_region *region, unsigned long first,
+			   unsigned long nr);
+int postcopy_shared_convert(struct postcopy_region *region);
 
 static inline bool postcopy_vma_of(struct vm_area_struct *vma,
 				   struct postcopy_region *region)
 {
-	return vma->vm_ops == &postcopy_private_vm_ops &&
-	       vma->vm_private_data == region;
+	return vma->vm_private_data == region &&
+	       (vma->vm_ops == &postcopy_private_vm_ops ||
+		vma->vm_ops == &postcopy_shared_vm_ops);
 }
 
 /* fault.c */
 vm_fault_t postcopy_private_fault(struct vm_fault *vmf);
+vm_fault_t postcopy_shared_fault(struct vm_fault *vmf);
+vm_fault_t postcopy_shared_map_pages(struct vm_fault *vmf, pgoff_t first,
+				     pgoff_t last);
 
 /* request.c */
 /* One missing page that somebody waits for. */
@@ -219,6 +255,8 @@ long postcopy_pages_fill(struct postcopy_region *region,
 			 struct postcopy_pages_fill *fill);
 long postcopy_pages_zero(struct postcopy_region *region,
 			 struct postcopy_pages_zero *zero);
+long postcopy_pages_present(struct postcopy_region *region,
+			    struct postcopy_pages_present *present);
 long postcopy_pages_query(struct postcopy_region *region,
 			  struct postcopy_pages_query *query);
 
@@ -240,6 +278,7 @@ union postcopy_ioctl_arg {
 	struct postcopy_helper_attach helper_attach;
 	struct postcopy_pages_fill pages_fill;
 	struct postcopy_pages_zero pages_zero;
+	struct postcopy_pages_present pages_present;
 	struct postcopy_pages_query pages_query;
 };
 

@@ -8,6 +8,7 @@
  */
 #include <linux/capability.h>
 #include <linux/cred.h>
+#include <linux/file.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/pid.h>
@@ -33,6 +34,9 @@ static void region_free(struct kref *kref)
 		container_of(kref, struct postcopy_region, kref);
 
 	WARN_ON_ONCE(atomic_long_read(&region->nr_requests));
+	WARN_ON_ONCE(!list_empty(&region->mappers));
+	if (region->backing)
+		fput(region->backing);
 	kvfree(region->present);
 	kvfree(region->buckets);
 	put_pid(region->pid);
@@ -66,32 +70,36 @@ void postcopy_region_put(struct postcopy_region *region)
 static int region_publish(struct postcopy_region *region)
 {
 	struct postcopy_context *context = region->context;
-	int err = -ENODEV;
+	int err;
 
-	mutex_lock(&context->lock);
-	/* Unless the context has been retired just now. */
-	if (context->file) {
-		postcopy_region_get(region);	/* for the table */
-		err = xa_insert(&regions, region->id, region, GFP_KERNEL_ACCOUNT);
-		if (err)
-			postcopy_region_put(region);
-		else
-			context->nr_regions++;
+	lockdep_assert_held(&context->lock);
+	/* It may have been retired just now. */
+	if (!context->file)
+		return -ENODEV;
+	postcopy_region_get(region);	/* for the table */
+	err = xa_insert(&regions, region->id, region, GFP_KERNEL_ACCOUNT);
+	if (err) {
+		postcopy_region_put(region);
+		return err;
 	}
-	mutex_unlock(&context->lock);
-	return err;
+	context->nr_regions++;
+	return 0;
 }
 
 /**
  * postcopy_region_create() - a new region with all pages missing, in the table
  * @context: on which mmap was called
  * @vma: the mapping, of the current process
+ * @backing: the memory of a shared region, on which it takes a reference; NULL
+ *	makes it a private one
  *
- * Context: may sleep; mmap_lock of the current process is held for writing.
+ * Context: may sleep; mmap_lock of the current process is held for writing, and
+ * context->lock.
  * Return: the region with a reference for @vma, or ENOMEM.
  */
 struct postcopy_region *postcopy_region_create(struct postcopy_context *context,
-					       struct vm_area_struct *vma)
+					       struct vm_area_struct *vma,
+					       struct file *backing)
 {
 	struct postcopy_region *region;
 	int err;
@@ -110,9 +118,14 @@ struct postcopy_region *postcopy_region_create(struct postcopy_context *context,
 	region->nr_pages = vma_pages(vma);
 	region->address = vma->vm_start;
 	region->first = vma->vm_pgoff;
+	if (backing)
+		region->backing = get_file(backing);
+	INIT_LIST_HEAD(&region->context_node);
 	region->uid = current_euid();
 	get_task_comm(region->comm, current->group_leader);
 	atomic_set(&region->nr_vmas, 1);
+	spin_lock_init(&region->mappers_lock);
+	INIT_LIST_HEAD(&region->mappers);
 	spin_lock_init(&region->claims_lock);
 	INIT_LIST_HEAD(&region->claims);
 	init_waitqueue_head(&region->claims_wait);
@@ -213,6 +226,9 @@ void postcopy_region_end(struct postcopy_region *region,
 	WRITE_ONCE(region->state, state);
 	region->context->nr_regions--;
 	mutex_unlock(&region->lock);
+	/* Nobody can need the memory again; converted memory can be mapped again. */
+	if (state == POSTCOPY_REGION_DEAD)
+		postcopy_shared_unlist(region);
 	mutex_unlock(&region->context->lock);
 
 	xa_erase(&regions, region->id);
@@ -328,7 +344,8 @@ void postcopy_region_describe(struct postcopy_region *region,
 	info->out_offset = (u64)region->first << PAGE_SHIFT;
 	info->out_length = (u64)region->nr_pages << PAGE_SHIFT;
 	info->out_address = region->address;
-	info->out_region_flags = POSTCOPY_REGION_PRIVATE;
+	info->out_region_flags = region->backing ? POSTCOPY_REGION_SHARED :
+						   POSTCOPY_REGION_PRIVATE;
 	info->out_pid = region_pid_nr(region->pid);
 	info->out_uid = from_kuid_munged(current_user_ns(), region->uid);
 	memcpy(info->out_comm, region->comm, sizeof(info->out_comm));

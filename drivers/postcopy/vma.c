@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * mmap() of a context, and what the core tells us about the VMA afterwards.
+ * The VMAs of private regions: mmap() of a context, and what the core tells us
+ * afterwards.
  *
  * A private region is a private mapping of /dev/zero whose vm_ops are ours
  * until it is converted. Every VMA with our vm_ops holds a reference on its
@@ -64,29 +65,26 @@ const struct vm_operations_struct postcopy_private_vm_ops = {
 };
 
 /**
- * postcopy_mmap() - mmap() of a context creates a region
+ * postcopy_mmap_private() - a private mapping of a context creates a region
  * @context: the context
  * @vma: new mapping of the current process
  *
  * Context: may sleep; mmap_lock is held for writing.
- * Return: 0; EOPNOTSUPP for MAP_SHARED; EOVERFLOW if the range does not end
- * below 2^63; ENOMEM; ENFILE.
+ * Return: 0 or -errno.
  */
-int postcopy_mmap(struct postcopy_context *context, struct vm_area_struct *vma)
+int postcopy_mmap_private(struct postcopy_context *context,
+			  struct vm_area_struct *vma)
 {
 	struct postcopy_region *region;
 	struct file *file;
-
-	if (vma->vm_flags & (VM_SHARED | VM_MAYSHARE))
-		return -EOPNOTSUPP;
-	if (vma->vm_pgoff >= (S64_MAX >> PAGE_SHIFT) - vma_pages(vma))
-		return -EOVERFLOW;
 
 	file = dentry_open(&postcopy_zero_file->f_path, O_RDWR,
 			   postcopy_zero_file->f_cred);
 	if (IS_ERR(file))
 		return PTR_ERR(file);
-	region = postcopy_region_create(context, vma);
+	mutex_lock(&context->lock);
+	region = postcopy_region_create(context, vma, NULL);
+	mutex_unlock(&context->lock);
 	if (IS_ERR(region)) {
 		fput(file);
 		return PTR_ERR(region);

@@ -1,0 +1,399 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Background: the pages nobody has asked for yet.
+ *
+ * Work is handed out under the transfer's lock from one cursor that demand moves to just behind
+ * the last fault, so what a guest is likely to touch next comes first. Before anything in a chunk
+ * is read, its block status is asked: zeros need no read. Each connection keeps up to
+ * BACKGROUND_DEPTH reads in flight; a run is as long as what is missing, at most READ_PAGES.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "dev.h"
+#include "log.h"
+#include "transfer.h"
+#include "umig.h"
+
+#define BACKGROUND_DEPTH	16
+#define READ_PAGES		64ULL
+
+/* One read: pages that are assigned to this connection; free if region is NULL. */
+struct piece {
+	struct region *region;
+	uint64_t page;
+	uint64_t nr;
+	struct source_read read;
+};
+
+/* One block status query of a chunk. */
+struct query {
+	struct region *region;
+	uint64_t chunk;
+	struct source_status status;
+};
+
+struct background {
+	struct transfer *t;
+	struct source source;
+	bool connected;
+	bool was_connected;
+	uint64_t retry_at_ns;
+	uint64_t backoff_ms;
+	struct piece piece[BACKGROUND_DEPTH];
+	unsigned int nr_in_flight;
+	struct query query;
+	uint8_t *buffers;
+	bool error_said;
+};
+
+enum pick { PICK_NONE, PICK_READ, PICK_QUERY };
+
+static uint64_t chunk_end(const struct region *r, uint64_t chunk)
+{
+	return min_u64((chunk + 1) * CHUNK_PAGES, r->set.nr_pages);
+}
+
+/*
+ * The next work at or after page @from of @r, before @end. A chunk whose status another
+ * connection is asking for is left out: it will be the other's work or come round again.
+ */
+static enum pick background_pick_in(struct background *b, struct region *r, uint64_t from,
+				    uint64_t end, uint64_t *page, uint64_t *nr)
+{
+	while (from < end) {
+		uint64_t index = pageset_find(&r->set, from, end), chunk, known;
+
+		if (index >= end)
+			return PICK_NONE;
+		chunk = index / CHUNK_PAGES;
+		known = chunk * CHUNK_PAGES + (r->chunk[chunk] & ~CHUNK_ASKED);
+		if (!b->source.has_status)
+			known = chunk_end(r, chunk);
+		if (index < known) {
+			*page = index;
+			*nr = pageset_run(&r->set, index, min_u64(READ_PAGES, known - index));
+			return PICK_READ;
+		}
+		if (!(r->chunk[chunk] & CHUNK_ASKED) && !b->query.region) {
+			*page = known;
+			*nr = chunk_end(r, chunk) - known;
+			return PICK_QUERY;
+		}
+		from = chunk_end(r, chunk);
+	}
+	return PICK_NONE;
+}
+
+/* Called under the lock. Begins at the cursor and goes once round all regions. */
+static enum pick background_pick(struct background *b, struct region **region, uint64_t *page,
+				 uint64_t *nr)
+{
+	struct transfer *t = b->t;
+	unsigned int i;
+
+	for (i = 0; i <= t->nr_regions; i++) {
+		unsigned int at = (t->cursor_region + i) % t->nr_regions;
+		struct region *r = &t->regions[at];
+		uint64_t from = i ? 0 : t->cursor_page;
+		uint64_t end = i == t->nr_regions ? t->cursor_page : r->set.nr_pages;
+		enum pick pick = background_pick_in(b, r, from, end, page, nr);
+
+		if (pick == PICK_NONE)
+			continue;
+		*region = r;
+		if (pick == PICK_READ) {
+			t->cursor_region = at;
+			t->cursor_page = *page + *nr;
+		}
+		return pick;
+	}
+	return PICK_NONE;
+}
+
+static void background_give_back(struct background *b)
+{
+	struct transfer *t = b->t;
+	unsigned int i;
+
+	pthread_mutex_lock(&t->lock);
+	for (i = 0; i < BACKGROUND_DEPTH; i++) {
+		struct piece *p = &b->piece[i];
+
+		if (p->region)
+			pageset_give_back(&p->region->set, p->page, p->nr);
+		p->region = NULL;
+		p->read.in_flight = false;
+		p->read.completed = false;
+	}
+	if (b->query.region)
+		b->query.region->chunk[b->query.chunk] &= ~CHUNK_ASKED;
+	b->query.region = NULL;
+	b->query.status.in_flight = false;
+	b->query.status.completed = false;
+	b->nr_in_flight = 0;
+	pthread_mutex_unlock(&t->lock);
+}
+
+static void background_disconnect(struct background *b, const char *why)
+{
+	if (b->connected)
+		source_close(&b->source);
+	b->connected = false;
+	background_give_back(b);
+	transfer_lost(b->t, b, why);
+	b->backoff_ms = backoff_next_ms(b->backoff_ms);
+	b->retry_at_ns = now_ns() + b->backoff_ms * 1000000ULL;
+}
+
+static void background_connect(struct background *b)
+{
+	struct transfer *t = b->t;
+	int ret;
+
+	ret = source_open(&b->source, t->uri, true, t->stop_fd, t->timeout_ms);
+	if (ret == -ECANCELED)
+		return;
+	if (ret == -EINVAL) {
+		/* The demand thread says it. */
+		transfer_fail(t, UMIG_REFUSED);
+		b->retry_at_ns = UINT64_MAX;
+		return;
+	}
+	if (ret) {
+		background_disconnect(b, b->source.error);
+		return;
+	}
+	if (!transfer_fits(t, &b->source)) {
+		source_close(&b->source);
+		b->retry_at_ns = UINT64_MAX;
+		return;
+	}
+	b->connected = true;
+	transfer_back(t, b);
+	if (b->was_connected)
+		atomic_fetch_add(&t->nr_reconnects, 1);
+	else
+		atomic_fetch_add(&t->connected, 1);
+	b->was_connected = true;
+}
+
+static int background_start_query(struct background *b, struct region *r, uint64_t page,
+				  uint64_t nr)
+{
+	b->query.region = r;
+	b->query.chunk = page / CHUNK_PAGES;
+	r->chunk[b->query.chunk] |= CHUNK_ASKED;
+	b->query.status.offset = r->offset + page * UMIG_PAGE_SIZE;
+	b->query.status.length = nr * UMIG_PAGE_SIZE;
+	return source_status(&b->source, &b->query.status);
+}
+
+static int background_start_read(struct background *b, struct region *r, uint64_t page,
+				 uint64_t nr)
+{
+	struct transfer *t = b->t;
+	uint64_t rate = atomic_load(&t->rate), length = nr * UMIG_PAGE_SIZE;
+	struct piece *p = b->piece;
+
+	while (p->region)
+		p++;
+	p->region = r;
+	p->page = page;
+	p->nr = nr;
+	pageset_assign(&r->set, page, nr);
+	b->nr_in_flight++;
+	/* Idle time is not saved up for a burst later. */
+	if (rate)
+		t->next_read_ns = max_u64(t->next_read_ns, now_ns()) +
+			length * 1000000000ULL / rate;
+	p->read.offset = r->offset + page * UMIG_PAGE_SIZE;
+	p->read.length = (uint32_t)length;
+	return source_read(&b->source, &p->read);
+}
+
+/* Return: for how many milliseconds there is nothing to start, -1: until something happens. */
+static int background_submit(struct background *b)
+{
+	struct transfer *t = b->t;
+	int wait_ms = -1, ret = 0;
+
+	if (now_ns() < b->retry_at_ns)
+		return (int)min_u64((b->retry_at_ns - now_ns()) / 1000000 + 1, 5000);
+	pthread_mutex_lock(&t->lock);
+	while (!ret && b->nr_in_flight < BACKGROUND_DEPTH) {
+		struct region *r = NULL;
+		uint64_t page = 0, nr = 0, now = now_ns();
+		enum pick pick;
+
+		if (atomic_load(&t->rate) && t->next_read_ns > now) {
+			wait_ms = (int)((t->next_read_ns - now) / 1000000) + 1;
+			break;
+		}
+		pick = background_pick(b, &r, &page, &nr);
+		if (pick == PICK_NONE) {
+			/* What others have in flight may be given back. */
+			wait_ms = 50;
+			break;
+		}
+		if (pick == PICK_QUERY)
+			ret = background_start_query(b, r, page, nr);
+		else
+			ret = background_start_read(b, r, page, nr);
+	}
+	pthread_mutex_unlock(&t->lock);
+	if (ret) {
+		background_disconnect(b, b->source.error);
+		return 0;
+	}
+	return wait_ms;
+}
+
+static void background_read_failed(struct background *b, const struct piece *p)
+{
+	if (!b->error_said)
+		log_error("the source cannot read %u bytes at offset %" PRIu64 ": %s; nothing was filled, asking again",
+			  p->read.length, p->read.offset, strerror(-p->read.error));
+	b->error_said = true;
+	b->backoff_ms = backoff_next_ms(b->backoff_ms);
+	b->retry_at_ns = now_ns() + b->backoff_ms * 1000000ULL;
+}
+
+static void background_complete_read(struct background *b, struct piece *p)
+{
+	struct transfer *t = b->t;
+
+	if (p->read.error) {
+		background_read_failed(b, p);
+	} else {
+		b->backoff_ms = 0;
+		atomic_fetch_add(&t->background_bytes, p->read.length);
+		fill_data(t, p->region, p->page, p->nr, p->read.buf, FILL_BACKGROUND);
+	}
+	pthread_mutex_lock(&t->lock);
+	pageset_give_back(&p->region->set, p->page, p->nr);
+	p->region = NULL;
+	p->read.in_flight = false;
+	p->read.completed = false;
+	b->nr_in_flight--;
+	pthread_mutex_unlock(&t->lock);
+}
+
+static void background_complete_query(struct background *b)
+{
+	struct query *q = &b->query;
+	uint64_t pages = q->status.covered / UMIG_PAGE_SIZE;
+	uint32_t *chunk = &q->region->chunk[q->chunk];
+
+	/*
+	 * No answer, or one about less than a page: treat all of it as data. That costs reads,
+	 * never contents.
+	 */
+	if (q->status.error || !pages)
+		pages = q->status.length / UMIG_PAGE_SIZE;
+	else
+		fill_zero(b->t, q->region, q->status.zero, q->status.nr_zero);
+	pthread_mutex_lock(&b->t->lock);
+	*chunk = (*chunk & ~CHUNK_ASKED) + (uint32_t)pages;
+	q->region = NULL;
+	q->status.in_flight = false;
+	q->status.completed = false;
+	pthread_mutex_unlock(&b->t->lock);
+}
+
+static void background_notify(struct background *b, short revents)
+{
+	int ret = source_notify(&b->source, revents);
+	unsigned int i;
+
+	for (i = 0; i < BACKGROUND_DEPTH; i++) {
+		struct piece *p = &b->piece[i];
+
+		/* Failed together with the connection: given back below, not an answer. */
+		if (p->region && p->read.completed && !(ret && p->read.error))
+			background_complete_read(b, p);
+	}
+	if (b->query.region && b->query.status.completed && !(ret && b->query.status.error))
+		background_complete_query(b);
+	if (ret)
+		background_disconnect(b, b->source.error);
+}
+
+static bool background_is_stuck(struct background *b, uint64_t now)
+{
+	uint64_t limit = b->t->timeout_ms * 1000000ULL;
+	unsigned int i;
+
+	for (i = 0; i < BACKGROUND_DEPTH; i++) {
+		if (b->piece[i].region && b->piece[i].read.started_ns + limit < now)
+			return true;
+	}
+	return b->query.region && b->query.status.started_ns + limit < now;
+}
+
+static bool background_turn(struct background *b)
+{
+	struct transfer *t = b->t;
+	struct pollfd fds[2] = {
+		{ .fd = t->stop_fd, .events = POLLIN },
+		{ .fd = -1 },
+	};
+	uint64_t now;
+	int wait_ms = -1;
+
+	if (b->connected)
+		wait_ms = background_submit(b);
+	now = now_ns();
+	if (!b->connected)
+		wait_ms = b->retry_at_ns <= now ? 0 :
+			(int)min_u64((b->retry_at_ns - now) / 1000000 + 1, 1000);
+	if (b->connected) {
+		fds[1].fd = source_fd(&b->source);
+		fds[1].events = source_events(&b->source);
+	}
+	if (wait_ms < 0 || wait_ms > 1000)
+		wait_ms = 1000;
+	if (poll(fds, 2, wait_ms) < 0 && errno != EINTR)
+		return false;
+	if (fds[0].revents)
+		return false;
+	if (b->connected && fds[1].revents)
+		background_notify(b, fds[1].revents);
+	else if (b->connected && background_is_stuck(b, now_ns()))
+		background_disconnect(b, "the source does not answer");
+	return true;
+}
+
+void *background_thread(void *arg)
+{
+	struct transfer *t = arg;
+	struct background *b = calloc(1, sizeof(*b));
+	const size_t length = READ_PAGES * UMIG_PAGE_SIZE;
+	unsigned int i;
+
+	if (b)
+		b->buffers = aligned_alloc(UMIG_PAGE_SIZE, BACKGROUND_DEPTH * length);
+	if (!b || !b->buffers) {
+		log_error("cannot fill in the background: no memory");
+		transfer_fail(t, UMIG_FAILED);
+		free(b);
+		return NULL;
+	}
+	b->t = t;
+	for (i = 0; i < BACKGROUND_DEPTH; i++)
+		b->piece[i].read.buf = b->buffers + i * length;
+	do {
+		if (!b->connected && now_ns() >= b->retry_at_ns)
+			background_connect(b);
+	} while (background_turn(b));
+	if (b->connected)
+		source_close(&b->source);
+	free(b->query.status.zero);
+	free(b->buffers);
+	free(b);
+	return NULL;
+}

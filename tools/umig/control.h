@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The control protocol between umig send and umig recv. No I/O here: bytes in, messages out.
+ *
+ * One stream connection carries frames: a 32-bit big-endian length of the body, one byte kind, the
+ * body. Kind 1 is a message (a JSON object), kind 2 bytes of device state.
+ *
+ *   sender                      receiver
+ *   HELLO (phase new)  ------>             checks, attaches, connects to the pages, holds demand
+ *                      <------  READY      the destination awaits device state
+ *   STATE bytes ...    ------>
+ *   STATE_END          ------>             the source has stopped: demand may be answered
+ *                      <------  LOADED     the destination is whole but for its pages
+ *   GO                 ------>             commit point: the guest is the destination's from here
+ *                      <------  RESUMED
+ *                      <------  PROGRESS   now and then; also says the receiver lives
+ *                      <------  DONE       every page is there
+ *   END                ------>             counts and digest of the source's RAM
+ *                      <------  ACK        they agree and the memory is converted
+ *
+ * Either side may send ERROR and close. After GO the sender reconnects when the connection
+ * breaks and says HELLO (phase go) with the same id, which is HELLO and GO in one: the receiver
+ * answers RESUMED, and the two go on from there.
+ */
+#ifndef UMIG_CONTROL_H
+#define UMIG_CONTROL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "digest.h"
+
+#define CONTROL_VERSION		1
+#define CONTROL_HEADER		5U
+#define CONTROL_MAX_MESSAGE	(64U << 10)
+#define CONTROL_MAX_STATE	(1U << 20)
+#define CONTROL_MAX_RAM		(1ULL << 52)
+
+enum control_kind { CONTROL_MESSAGE = 1, CONTROL_STATE = 2 };
+
+struct control_frame {
+	enum control_kind kind;
+	const uint8_t *body;
+	uint32_t length;
+};
+
+enum control_type {
+	CONTROL_HELLO,
+	CONTROL_READY,
+	CONTROL_STATE_END,
+	CONTROL_LOADED,
+	CONTROL_GO,
+	CONTROL_RESUMED,
+	CONTROL_PROGRESS,
+	CONTROL_DONE,
+	CONTROL_END,
+	CONTROL_ACK,
+	CONTROL_ERROR,
+	CONTROL_NR_TYPES,
+};
+
+/**
+ * struct control_message - one decoded message; which members count depends on @type
+ * @id: HELLO: of the migration, 32 hex digits
+ * @go: HELLO: phase go
+ * @running: HELLO: the guest ran, so the destination is to run
+ * @ram_id, @ram_size, @page_size, @uri: HELLO
+ * @bytes, @sum: STATE_END: how many bytes of device state and their XXH3 digest
+ * @present, @total: PROGRESS, DONE: pages
+ * @demand: PROGRESS: pages by demand
+ * @digest, @total: END
+ * @resume_ms: RESUMED: from LOADED's last byte to the running guest, the receiver's part
+ * @text: ERROR
+ */
+struct control_message {
+	enum control_type type;
+	char id[33];
+	bool go;
+	bool running;
+	char ram_id[128];
+	uint64_t ram_size;
+	uint64_t page_size;
+	char uri[1024];
+	uint64_t bytes;
+	uint64_t sum;
+	uint64_t present;
+	uint64_t total;
+	uint64_t demand;
+	struct digest digest;
+	double resume_ms;
+	char text[512];
+};
+
+ssize_t control_parse_frame(const uint8_t *buf, size_t length, struct control_frame *frame);
+int control_decode(const uint8_t *body, size_t length, struct control_message *msg);
+ssize_t control_encode(const struct control_message *msg, uint8_t *buf, size_t size);
+void control_header(uint8_t *buf, enum control_kind kind, uint32_t length);
+const char *control_type_name(enum control_type type);
+
+#endif

@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Demand: the pages somebody waits for.
+ *
+ * Every queued request becomes one wanted page (or several); up to DEMAND_DEPTH of them are read
+ * at once on this thread's own connection, so eight vCPUs that fault are eight reads in flight.
+ * If the connection breaks, wanted pages stay wanted and are asked for again on the next one.
+ * Requests are taken from the kernel only while there is room for them: the rest waits there,
+ * where a kill of umig cannot lose it.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "dev.h"
+#include "log.h"
+#include "transfer.h"
+#include "umig.h"
+
+#define DEMAND_DEPTH	128
+#define REQUEST_BATCH	64
+
+/* One page that somebody waits for; free if region is NULL. */
+struct want {
+	struct region *region;
+	uint64_t page;
+	uint64_t time_ns;
+	uint64_t not_before_ns;
+	uint64_t backoff_ms;
+	struct source_read read;
+};
+
+/**
+ * struct demand - the thread's own state
+ * @request: requests read from a helper fd; from @next_request on not yet turned into wants
+ * @split: pages of request[next_request] that have been
+ */
+struct demand {
+	struct transfer *t;
+	struct source source;
+	bool connected;
+	bool was_connected;
+	uint64_t retry_at_ns;
+	uint64_t backoff_ms;
+	struct want want[DEMAND_DEPTH];
+	unsigned int nr_wants;
+	struct region *request_region;
+	struct postcopy_request request[REQUEST_BATCH];
+	unsigned int nr_requests;
+	unsigned int next_request;
+	uint64_t split;
+	uint8_t *buffers;
+	bool error_said;
+};
+
+static void demand_disconnect(struct demand *d, const char *why)
+{
+	unsigned int i;
+
+	if (d->connected)
+		source_close(&d->source);
+	d->connected = false;
+	for (i = 0; i < DEMAND_DEPTH; i++) {
+		d->want[i].read.in_flight = false;
+		d->want[i].read.completed = false;
+	}
+	transfer_lost(d->t, d, why);
+	d->backoff_ms = backoff_next_ms(d->backoff_ms);
+	d->retry_at_ns = now_ns() + d->backoff_ms * 1000000ULL;
+}
+
+static void demand_connect(struct demand *d)
+{
+	struct transfer *t = d->t;
+	int ret;
+
+	ret = source_open(&d->source, t->uri, false, t->stop_fd, t->timeout_ms);
+	if (ret == -ECANCELED)
+		return;
+	if (ret == -EINVAL) {
+		log_error("cannot use the source %s: %s; give an NBD URI such as nbd://host:port/ or nbd+unix:///?socket=PATH",
+			  t->uri, d->source.error);
+		transfer_fail(t, UMIG_REFUSED);
+		return;
+	}
+	if (ret) {
+		demand_disconnect(d, d->source.error);
+		return;
+	}
+	if (!transfer_fits(t, &d->source)) {
+		source_close(&d->source);
+		return;
+	}
+	d->connected = true;
+	transfer_back(t, d);
+	if (d->was_connected)
+		atomic_fetch_add(&t->nr_reconnects, 1);
+	else
+		atomic_fetch_add(&t->connected, 1);
+	d->was_connected = true;
+}
+
+static struct want *demand_free_want(struct demand *d)
+{
+	unsigned int i;
+
+	for (i = 0; i < DEMAND_DEPTH; i++) {
+		if (!d->want[i].region)
+			return &d->want[i];
+	}
+	return NULL;
+}
+
+/* Turns the requests that were read into wants, as far as there is room. */
+static void demand_take(struct demand *d)
+{
+	while (d->next_request < d->nr_requests && d->nr_wants < DEMAND_DEPTH) {
+		const struct postcopy_request *req = &d->request[d->next_request];
+		struct region *r = d->request_region;
+		uint64_t page = (req->offset - r->offset) / UMIG_PAGE_SIZE + d->split;
+
+		if (++d->split * UMIG_PAGE_SIZE >= req->length) {
+			d->next_request++;
+			d->split = 0;
+		}
+		/* Background was faster. */
+		if (page >= r->set.nr_pages || pageset_is_present(&r->set, page))
+			continue;
+		struct want *w = demand_free_want(d);
+
+		w->region = r;
+		w->page = page;
+		w->time_ns = req->time_ns;
+		w->not_before_ns = 0;
+		w->backoff_ms = 0;
+		d->nr_wants++;
+		transfer_follow(d->t, r, page + 1);
+	}
+}
+
+static void demand_read_requests(struct demand *d, struct region *r)
+{
+	int n;
+
+	if (d->next_request < d->nr_requests)
+		return;
+	n = dev_read_requests(r->helper, d->request, REQUEST_BATCH);
+	d->next_request = 0;
+	d->nr_requests = 0;
+	d->split = 0;
+	if (n > 0) {
+		d->request_region = r;
+		d->nr_requests = (unsigned int)n;
+		atomic_fetch_add(&d->t->nr_requests, (uint64_t)n);
+		demand_take(d);
+	} else if (n == 0) {
+		transfer_region_ended(d->t, r);
+	} else if (n != -EAGAIN) {
+		log_error("cannot read the requests of region %" PRIu64 ": %s", r->id,
+			  strerror(-n));
+		transfer_fail(d->t, UMIG_FAILED);
+	}
+}
+
+/* Starts reads; returns when the next postponed one is due (or 0). */
+static uint64_t demand_submit(struct demand *d)
+{
+	uint64_t now = now_ns(), due = 0;
+	unsigned int i;
+
+	for (i = 0; i < DEMAND_DEPTH && d->nr_wants; i++) {
+		struct want *w = &d->want[i];
+
+		if (!w->region || w->read.in_flight)
+			continue;
+		if (w->not_before_ns > now) {
+			due = due ? min_u64(due, w->not_before_ns) : w->not_before_ns;
+			continue;
+		}
+		w->read.offset = w->region->offset + w->page * UMIG_PAGE_SIZE;
+		w->read.length = UMIG_PAGE_SIZE;
+		if (source_read(&d->source, &w->read)) {
+			demand_disconnect(d, d->source.error);
+			return 0;
+		}
+	}
+	return due;
+}
+
+static void demand_complete(struct demand *d, struct want *w)
+{
+	struct transfer *t = d->t;
+
+	w->read.in_flight = false;
+	w->read.completed = false;
+	if (w->read.error) {
+		if (!d->error_said)
+			log_error("the source cannot read the page at offset %" PRIu64 ": %s; nothing was filled, asking again",
+				  w->read.offset, strerror(-w->read.error));
+		d->error_said = true;
+		w->backoff_ms = backoff_next_ms(w->backoff_ms);
+		w->not_before_ns = now_ns() + w->backoff_ms * 1000000ULL;
+		return;
+	}
+	d->backoff_ms = 0;
+	if (!fill_data(t, w->region, w->page, 1, w->read.buf, FILL_DEMAND)) {
+		uint64_t now = now_ns();
+
+		latency_add(&t->demand_latency, now > w->time_ns ? now - w->time_ns : 0);
+	}
+	w->region = NULL;
+	d->nr_wants--;
+}
+
+/* A connection that owes an answer for too long is as good as lost. */
+static bool demand_is_stuck(struct demand *d, uint64_t now)
+{
+	unsigned int i;
+
+	for (i = 0; i < DEMAND_DEPTH && d->nr_wants; i++) {
+		if (d->want[i].region && d->want[i].read.in_flight &&
+		    d->want[i].read.started_ns + d->t->timeout_ms * 1000000ULL < now)
+			return true;
+	}
+	return false;
+}
+
+static void demand_notify(struct demand *d, short revents)
+{
+	unsigned int i;
+	int ret = source_notify(&d->source, revents);
+
+	for (i = 0; i < DEMAND_DEPTH; i++) {
+		if (d->want[i].region && d->want[i].read.completed) {
+			/* Aborted with the connection: not an answer of the source. */
+			if (ret && d->want[i].read.error)
+				continue;
+			demand_complete(d, &d->want[i]);
+		}
+	}
+	if (ret)
+		demand_disconnect(d, d->source.error);
+}
+
+/* One turn of the loop: wait for whatever may happen and deal with it. */
+static void demand_turn(struct demand *d, struct pollfd *fds, bool released)
+{
+	struct transfer *t = d->t;
+	uint64_t now, due = 0;
+	int timeout_ms = 1000;
+	unsigned int i;
+
+	demand_take(d);
+	if (d->connected && released)
+		due = demand_submit(d);
+	now = now_ns();
+	if (!d->connected)
+		due = d->retry_at_ns;
+	if (due)
+		timeout_ms = due <= now ? 0 : (int)min_u64((due - now) / 1000000 + 1, 1000);
+
+	fds[0] = (struct pollfd){ .fd = t->stop_fd, .events = POLLIN };
+	fds[1] = (struct pollfd){ .fd = released ? -1 : t->release_fd, .events = POLLIN };
+	fds[2] = (struct pollfd){ .fd = -1 };
+	if (d->connected) {
+		fds[2].fd = source_fd(&d->source);
+		fds[2].events = source_events(&d->source);
+	}
+	for (i = 0; i < t->nr_regions; i++) {
+		bool room = d->nr_wants < DEMAND_DEPTH && d->next_request == d->nr_requests;
+		int state = t->regions[i].helper;
+
+		fds[3 + i] = (struct pollfd){ .fd = state, .events = room ? POLLIN : 0 };
+	}
+	if (poll(fds, 3 + t->nr_regions, timeout_ms) < 0)
+		return;
+	if (fds[2].revents)
+		demand_notify(d, fds[2].revents);
+	else if (d->connected && demand_is_stuck(d, now_ns()))
+		demand_disconnect(d, "the source does not answer");
+	for (i = 0; i < t->nr_regions; i++) {
+		if (fds[3 + i].revents & POLLIN)
+			demand_read_requests(d, &t->regions[i]);
+		else if (fds[3 + i].revents && transfer_region_ended(t, &t->regions[i]))
+			usleep(10000);
+	}
+}
+
+static bool demand_fd_is_set(int fd)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+
+	return poll(&pfd, 1, 0) > 0;
+}
+
+void *demand_thread(void *arg)
+{
+	struct transfer *t = arg;
+	struct demand *d = calloc(1, sizeof(*d));
+	struct pollfd *fds = calloc(t->nr_regions + 3, sizeof(*fds));
+	bool released = false;
+	unsigned int i;
+
+	if (d)
+		d->buffers = aligned_alloc(UMIG_PAGE_SIZE, DEMAND_DEPTH * UMIG_PAGE_SIZE);
+	if (!d || !fds || !d->buffers) {
+		log_error("cannot serve faults: no memory");
+		transfer_fail(t, UMIG_FAILED);
+		goto out;
+	}
+	d->t = t;
+	for (i = 0; i < DEMAND_DEPTH; i++)
+		d->want[i].read.buf = d->buffers + i * UMIG_PAGE_SIZE;
+	/* A guest waits for this thread; without the privilege it runs as it is. */
+	setpriority(PRIO_PROCESS, 0, -10);
+
+	while (!demand_fd_is_set(t->stop_fd)) {
+		if (!released)
+			released = demand_fd_is_set(t->release_fd);
+		if (!d->connected && now_ns() >= d->retry_at_ns)
+			demand_connect(d);
+		demand_turn(d, fds, released);
+	}
+	if (d->connected)
+		source_close(&d->source);
+out:
+	if (d)
+		free(d->buffers);
+	free(fds);
+	free(d);
+	return NULL;
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* /dev/postcopy: the ioctls of <linux/postcopy.h> as functions that return -errno. */
+#ifndef UMIG_DEV_H
+#define UMIG_DEV_H
+
+#include <linux/postcopy.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* dev.c talks to the kernel; tests/dev_fake.c has the same functions without a kernel module. */
+const char *dev_path(void);
+int dev_open(void);
+int dev_context_info(int context, struct postcopy_context_info *info);
+int dev_region_list(int context, uint64_t **ids, size_t *nr_ids);
+int dev_region_info(int fd, uint64_t id, struct postcopy_region_info *info);
+int dev_attach(int context, uint64_t id);
+int dev_read_requests(int helper, struct postcopy_request *requests, size_t nr);
+int dev_fill(int helper, uint64_t offset, uint64_t length, const void *data, uint64_t *filled);
+int dev_zero(int helper, const struct postcopy_range *ranges, size_t nr, uint64_t *zeroed);
+int dev_query(int helper, uint64_t offset, uint64_t length, uint64_t *bitmap);
+int dev_convert(int helper, uint32_t flags, uint64_t *nr_missing);
+void dev_detach(int helper);
+
+const char *dev_state_name(uint32_t state);
+
+#endif

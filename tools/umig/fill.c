@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Filling pages: claim, install, count.
+ *
+ * Only a completed read of the full length comes here (nbd.c). An all-zero page is announced as
+ * zero however it arrived: it then takes no memory.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "dev.h"
+#include "log.h"
+#include "transfer.h"
+#include "umig.h"
+
+#define ZERO_BATCH	1024
+
+/* A run of equal kind inside the pages handed to fill_data(), claimed and not installed yet. */
+struct run {
+	uint64_t first;
+	uint64_t nr;
+	bool zero;
+};
+
+/*
+ * What to do about an error of FILL or ZERO. Return: 0 to try again, 1 if the pages are dealt
+ * with because the region has ended, or -errno.
+ */
+static int fill_failed(struct transfer *t, struct region *r, const char *what, int error)
+{
+	switch (error) {
+	case -ENOMEM:
+	case -EAGAIN:
+		/* The owner's memory cgroup may get room again; giving up would not help it. */
+		pthread_mutex_lock(&t->lock);
+		if (!t->no_memory_said)
+			log_error("cannot fill region %" PRIu64 ": no memory for the VMM's page; trying again until there is (its memory cgroup may be too small)",
+				  r->id);
+		t->no_memory_said = true;
+		pthread_mutex_unlock(&t->lock);
+		usleep(20000);
+		return atomic_load(&t->exit_code) ? -ENOMEM : 0;
+	case -ESRCH:
+	case -EALREADY:
+		transfer_region_ended(t, r);
+		return 1;
+	default:
+		log_error("cannot %s pages of region %" PRIu64 ": %s; the pages stay missing, run the same command again",
+			  what, r->id, strerror(-error));
+		transfer_fail(t, UMIG_FAILED);
+		return error;
+	}
+}
+
+static void fill_wake(struct transfer *t, struct region *r)
+{
+	uint64_t one = 1;
+
+	if (pageset_is_complete(&r->set) && write(t->done_fd, &one, sizeof(one)) < 0)
+		log_error("cannot signal the end of region %" PRIu64 ": %s", r->id,
+			  strerror(errno));
+}
+
+static int fill_run(struct transfer *t, struct region *r, const struct run *run,
+		    const uint8_t *data, enum fill_kind kind)
+{
+	struct postcopy_range range = {
+		.offset = r->offset + run->first * UMIG_PAGE_SIZE,
+		.length = run->nr * UMIG_PAGE_SIZE,
+	};
+	uint64_t filled, i;
+	int ret;
+
+	if (!run->nr)
+		return 0;
+	do {
+		if (run->zero)
+			ret = dev_zero(r->helper, &range, 1, &filled);
+		else
+			ret = dev_fill(r->helper, range.offset, range.length, data, &filled);
+		if (!ret)
+			break;
+		ret = fill_failed(t, r, run->zero ? "zero" : "fill", ret);
+		if (ret)
+			return ret;
+	} while (1);
+
+	/* The digest comes after the fill: a waiting guest goes first. */
+	if (run->zero) {
+		atomic_fetch_add(&t->digest_zero, run->nr);
+	} else {
+		uint64_t sum = 0;
+
+		for (i = 0; i < run->nr; i++)
+			sum += digest_page(data + i * UMIG_PAGE_SIZE,
+					   range.offset / UMIG_PAGE_SIZE + i);
+		atomic_fetch_add(&t->digest_sum, sum);
+		atomic_fetch_add(&t->digest_data, run->nr);
+	}
+	atomic_fetch_add(&t->pages[run->zero && kind != FILL_DEMAND ? FILL_ZERO : kind], run->nr);
+	pageset_set_present(&r->set, run->first, run->nr);
+	fill_wake(t, r);
+	return 0;
+}
+
+/**
+ * fill_data - install pages that have arrived, those that nobody has claimed yet
+ * @page: index of the first in @r
+ * @data: @nr pages, page-aligned
+ *
+ * Return: 0 also if others had claimed them; -errno if the transfer has failed.
+ */
+int fill_data(struct transfer *t, struct region *r, uint64_t page, uint64_t nr,
+	      const uint8_t *data, enum fill_kind kind)
+{
+	struct run run = { .first = page };
+	uint64_t i;
+	int ret;
+
+	for (i = page; i < page + nr; i++) {
+		const uint8_t *p = data + (i - page) * UMIG_PAGE_SIZE;
+		bool claimed = pageset_claim(&r->set, i);
+		bool zero = claimed && digest_page_is_zero(p);
+
+		if (claimed && run.nr && zero == run.zero && run.first + run.nr == i) {
+			run.nr++;
+			continue;
+		}
+		ret = fill_run(t, r, &run, data + (run.first - page) * UMIG_PAGE_SIZE, kind);
+		if (ret)
+			return ret < 0 ? ret : 0;
+		run = (struct run){ .first = i, .nr = claimed ? 1 : 0, .zero = zero };
+	}
+	ret = fill_run(t, r, &run, data + (run.first - page) * UMIG_PAGE_SIZE, kind);
+	return ret < 0 ? ret : 0;
+}
+
+static int zero_flush(struct transfer *t, struct region *r, struct postcopy_range *batch,
+		      size_t nr)
+{
+	uint64_t zeroed, pages = 0;
+	size_t i;
+	int ret;
+
+	if (!nr)
+		return 0;
+	for (;;) {
+		ret = dev_zero(r->helper, batch, nr, &zeroed);
+		if (!ret)
+			break;
+		ret = fill_failed(t, r, "zero", ret);
+		if (ret)
+			return ret;
+	}
+	for (i = 0; i < nr; i++) {
+		uint64_t length = batch[i].length / UMIG_PAGE_SIZE;
+
+		pageset_set_present(&r->set, (batch[i].offset - r->offset) / UMIG_PAGE_SIZE,
+				    length);
+		pages += length;
+	}
+	atomic_fetch_add(&t->digest_zero, pages);
+	atomic_fetch_add(&t->pages[FILL_ZERO], pages);
+	fill_wake(t, r);
+	return 0;
+}
+
+/**
+ * fill_zero - make the whole pages in @ranges (image offsets, inside @r) present as zeros
+ *
+ * Return: 0, or -errno if the transfer has failed.
+ */
+int fill_zero(struct transfer *t, struct region *r, const struct postcopy_range *ranges,
+	      size_t nr)
+{
+	struct postcopy_range batch[ZERO_BATCH];
+	size_t used = 0, i;
+	int ret;
+
+	for (i = 0; i < nr; i++) {
+		/* Round inwards: half a page of zeros says nothing about the page. */
+		uint64_t page = (ranges[i].offset - r->offset + UMIG_PAGE_SIZE - 1) /
+			UMIG_PAGE_SIZE;
+		uint64_t end = (ranges[i].offset + ranges[i].length - r->offset) / UMIG_PAGE_SIZE;
+
+		for (; page < end; page++) {
+			uint64_t offset = r->offset + page * UMIG_PAGE_SIZE;
+
+			if (!pageset_claim(&r->set, page))
+				continue;
+			if (used && batch[used - 1].offset + batch[used - 1].length == offset) {
+				batch[used - 1].length += UMIG_PAGE_SIZE;
+				continue;
+			}
+			if (used == ZERO_BATCH) {
+				ret = zero_flush(t, r, batch, used);
+				if (ret)
+					return ret < 0 ? ret : 0;
+				used = 0;
+			}
+			batch[used++] = (struct postcopy_range){ offset, UMIG_PAGE_SIZE };
+		}
+	}
+	ret = zero_flush(t, r, batch, used);
+	return ret < 0 ? ret : 0;
+}

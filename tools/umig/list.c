@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: GPL-2.0
+/* umig list: the regions of this host. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "dev.h"
+#include "find.h"
+#include "log.h"
+#include "progress.h"
+#include "umig.h"
+
+static const char *region_kind(const struct postcopy_region_info *info)
+{
+	return info->out_region_flags & POSTCOPY_REGION_PRIVATE ? "private" : "shared";
+}
+
+static json_t *list_json(uint64_t id, const struct postcopy_region_info *info)
+{
+	return json_pack("{s:I, s:i, s:s, s:I, s:I, s:s, s:s, s:i, s:I, s:I, s:I, s:I}",
+			 "id", (json_int_t)id,
+			 "pid", (int)info->out_pid,
+			 "comm", info->out_comm,
+			 "offset", (json_int_t)info->out_offset,
+			 "size", (json_int_t)info->out_length,
+			 "kind", region_kind(info),
+			 "state", dev_state_name(info->out_state),
+			 "helper", (int)info->out_helper_pid,
+			 "pages", (json_int_t)info->out_nr_pages,
+			 "present", (json_int_t)info->out_nr_present,
+			 "missing", (json_int_t)(info->out_nr_pages - info->out_nr_present),
+			 "requests", (json_int_t)info->out_nr_requests);
+}
+
+static void list_row(uint64_t id, const struct postcopy_region_info *info)
+{
+	char helper[16] = "-";
+
+	if (info->out_helper_pid)
+		snprintf(helper, sizeof(helper), "%u", info->out_helper_pid);
+	printf("%6" PRIu64 " %7u %-15s %10" PRIu64 "M %8" PRIu64 "M %-7s %-10s %7s %7.1f%% %10" PRIu64 " %8" PRIu64 "\n",
+	       id, info->out_pid, info->out_comm, (uint64_t)info->out_offset >> 20,
+	       (uint64_t)info->out_length >> 20, region_kind(info),
+	       dev_state_name(info->out_state), helper,
+	       info->out_nr_pages ? 100.0 * (double)info->out_nr_present /
+		       (double)info->out_nr_pages : 100.0,
+	       (uint64_t)(info->out_nr_pages - info->out_nr_present),
+	       (uint64_t)info->out_nr_requests);
+}
+
+static int list_print(int context, bool json)
+{
+	json_t *array = json_array();
+	uint64_t *ids;
+	size_t nr, i;
+	int ret = dev_region_list(context, &ids, &nr);
+
+	if (ret) {
+		log_error("cannot list regions: %s", strerror(-ret));
+		json_decref(array);
+		return UMIG_FAILED;
+	}
+	if (!json)
+		printf("%6s %7s %-15s %11s %9s %-7s %-10s %7s %8s %10s %8s\n", "ID", "PID",
+		       "COMM", "OFFSET", "SIZE", "KIND", "STATE", "HELPER", "PRESENT", "MISSING",
+		       "REQUESTS");
+	for (i = 0; i < nr; i++) {
+		struct postcopy_region_info info;
+
+		if (dev_region_info(context, ids[i], &info))
+			continue;
+		if (json)
+			json_array_append_new(array, list_json(ids[i], &info));
+		else
+			list_row(ids[i], &info);
+	}
+	free(ids);
+	if (json)
+		progress_print_json(json_incref(array));
+	json_decref(array);
+	return UMIG_OK;
+}
+
+static int list_run(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "json", no_argument, NULL, 'j' },
+		{ 0 }
+	};
+	bool json = false;
+	int c, context, ret;
+
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (c != 'j')
+			return umig_usage(&list_subcommand, "the option is not known");
+		json = true;
+	}
+	if (optind != argc)
+		return umig_usage(&list_subcommand, "'%s' is too much", argv[optind]);
+	context = find_open_context();
+	if (context < 0)
+		return UMIG_FAILED;
+	ret = list_print(context, json);
+	close(context);
+	return ret;
+}
+
+const struct subcommand list_subcommand = {
+	.name = "list",
+	.purpose = "show the regions of this host",
+	.help =
+	"usage: umig list [--json]\n\n"
+	"Shows the regions you may attach to: id, owner, place in the RAM image, state, helper,\n"
+	"how much is present, how many pages are missing and how many requests wait.\n\n"
+	"  --json   one JSON array instead of a table\n",
+	.run = list_run,
+};

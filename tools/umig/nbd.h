@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* One connection to the source: an NBD export that is read, never written. */
+#ifndef UMIG_NBD_H
+#define UMIG_NBD_H
+
+#include <libnbd.h>
+#include <linux/postcopy.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define SOURCE_MAX_CHUNKS	512
+
+/**
+ * struct source_read - one read in flight
+ * @buf: page-aligned, @length bytes
+ * @in_flight: between source_read() and the completion or source_close()
+ * @completed: the reply is there; @error says how it ended
+ * @error: 0: every byte of @buf came from the source
+ * @chunk: parts of a structured reply. libnbd accepts a reply that leaves a gap, and fills the
+ *	gap with zeros; here a gap or an overlap is -EPROTO.
+ */
+struct source_read {
+	uint8_t *buf;
+	uint64_t offset;
+	uint32_t length;
+	bool in_flight;
+	bool completed;
+	int error;
+	uint64_t started_ns;
+	unsigned int nr_chunks;
+	struct {
+		uint32_t first;
+		uint32_t end;
+	} chunk[SOURCE_MAX_CHUNKS];
+};
+
+/**
+ * struct source_status - one block status query in flight
+ * @covered: bytes from @offset on that the answer speaks about
+ * @zero: ranges of these that read as zeros, rising
+ */
+struct source_status {
+	uint64_t offset;
+	uint64_t length;
+	bool in_flight;
+	bool completed;
+	int error;
+	uint64_t started_ns;
+	uint64_t covered;
+	struct postcopy_range *zero;
+	size_t nr_zero;
+	size_t room;
+};
+
+struct source {
+	struct nbd_handle *nbd;
+	uint64_t size;
+	bool has_status;
+	char error[256];
+};
+
+int source_open(struct source *s, const char *uri, bool want_status, int stop_fd,
+		unsigned int timeout_ms);
+void source_close(struct source *s);
+int source_read(struct source *s, struct source_read *r);
+int source_status(struct source *s, struct source_status *st);
+int source_fd(struct source *s);
+short source_events(struct source *s);
+int source_notify(struct source *s, short revents);
+
+#endif

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Which pages of a region are missing, and who is at work on which. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "pageset.h"
+
+int pageset_init(struct pageset *set, uint64_t nr_pages)
+{
+	set->nr_pages = nr_pages;
+	set->nr_words = (nr_pages + 63) / 64;
+	atomic_init(&set->nr_present, 0);
+	set->claimed = calloc(set->nr_words, sizeof(*set->claimed));
+	set->present = calloc(set->nr_words, sizeof(*set->present));
+	set->assigned = calloc(set->nr_words, sizeof(*set->assigned));
+	if (!set->claimed || !set->present || !set->assigned) {
+		pageset_destroy(set);
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+void pageset_destroy(struct pageset *set)
+{
+	free((void *)set->claimed);
+	free((void *)set->present);
+	free(set->assigned);
+	set->claimed = NULL;
+	set->present = NULL;
+	set->assigned = NULL;
+}
+
+/**
+ * pageset_load - take over what POSTCOPY_PAGES_QUERY says is present
+ * @bitmap: nr_words elements
+ *
+ * Everything else becomes missing, unclaimed and unassigned; no other thread may use @set.
+ */
+void pageset_load(struct pageset *set, const uint64_t *bitmap)
+{
+	uint64_t i, nr = 0;
+
+	for (i = 0; i < set->nr_words; i++) {
+		atomic_store(&set->claimed[i], bitmap[i]);
+		atomic_store(&set->present[i], bitmap[i]);
+		set->assigned[i] = 0;
+		nr += (uint64_t)__builtin_popcountll(bitmap[i]);
+	}
+	atomic_store(&set->nr_present, nr);
+}
+
+/* Return: true for the one caller that is to fill page @index. */
+bool pageset_claim(struct pageset *set, uint64_t index)
+{
+	uint64_t bit = 1ULL << (index % 64);
+
+	return !(atomic_fetch_or(&set->claimed[index / 64], bit) & bit);
+}
+
+/* The caller has claimed and filled these pages. */
+void pageset_set_present(struct pageset *set, uint64_t index, uint64_t nr)
+{
+	uint64_t i;
+
+	for (i = index; i < index + nr; i++)
+		atomic_fetch_or(&set->present[i / 64], 1ULL << (i % 64));
+	atomic_fetch_add(&set->nr_present, nr);
+}
+
+bool pageset_is_present(const struct pageset *set, uint64_t index)
+{
+	return atomic_load(&set->present[index / 64]) & (1ULL << (index % 64));
+}
+
+bool pageset_is_complete(const struct pageset *set)
+{
+	return atomic_load(&set->nr_present) == set->nr_pages;
+}
+
+static uint64_t pageset_free_word(const struct pageset *set, uint64_t word)
+{
+	return ~(atomic_load_explicit(&set->claimed[word], memory_order_relaxed) |
+		 set->assigned[word]);
+}
+
+/**
+ * pageset_find - the first page in [@from, @end) that nobody has brought or is bringing
+ *
+ * Pages that demand reads count as free: demand may be slower, and the claim settles it.
+ *
+ * Return: its index, or @end if there is none.
+ */
+uint64_t pageset_find(const struct pageset *set, uint64_t from, uint64_t end)
+{
+	uint64_t word, bits, index;
+
+	if (from >= end)
+		return end;
+	word = from / 64;
+	bits = pageset_free_word(set, word) & (~0ULL << (from % 64));
+	for (;;) {
+		if (bits) {
+			index = word * 64 + (uint64_t)__builtin_ctzll(bits);
+			return index < end ? index : end;
+		}
+		if (++word * 64 >= end)
+			return end;
+		bits = pageset_free_word(set, word);
+	}
+}
+
+/* Return: how many pages from @index on are free, at most @max. */
+uint64_t pageset_run(const struct pageset *set, uint64_t index, uint64_t max)
+{
+	uint64_t nr = 0;
+
+	while (nr < max && index + nr < set->nr_pages &&
+	       pageset_free_word(set, (index + nr) / 64) & (1ULL << ((index + nr) % 64)))
+		nr++;
+	return nr;
+}
+
+void pageset_assign(struct pageset *set, uint64_t index, uint64_t nr)
+{
+	uint64_t i;
+
+	for (i = index; i < index + nr; i++)
+		set->assigned[i / 64] |= 1ULL << (i % 64);
+}
+
+void pageset_give_back(struct pageset *set, uint64_t index, uint64_t nr)
+{
+	uint64_t i;
+
+	for (i = index; i < index + nr; i++)
+		set->assigned[i / 64] &= ~(1ULL << (i % 64));
+}

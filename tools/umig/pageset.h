@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Which pages of a region are missing, and who is at work on which. */
+#ifndef UMIG_PAGESET_H
+#define UMIG_PAGESET_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/**
+ * struct pageset - three bits for each page of one region
+ * @nr_pages: set once
+ * @nr_present: set bits in @present; pages are counted after they are filled
+ * @claimed: exactly one thread gets to fill a page: the one that sets its bit here. So a page is
+ *	installed once, by umig, with the very bytes that went into the digest, whichever of demand
+ *	and background brings it first.
+ * @present: the fill is done
+ * @assigned: a background connection is reading it; changed only under the caller's lock
+ */
+struct pageset {
+	uint64_t nr_pages;
+	uint64_t nr_words;
+	_Atomic uint64_t nr_present;
+	_Atomic uint64_t *claimed;
+	_Atomic uint64_t *present;
+	uint64_t *assigned;
+};
+
+int pageset_init(struct pageset *set, uint64_t nr_pages);
+void pageset_destroy(struct pageset *set);
+void pageset_load(struct pageset *set, const uint64_t *bitmap);
+bool pageset_claim(struct pageset *set, uint64_t index);
+void pageset_set_present(struct pageset *set, uint64_t index, uint64_t nr);
+bool pageset_is_present(const struct pageset *set, uint64_t index);
+bool pageset_is_complete(const struct pageset *set);
+uint64_t pageset_find(const struct pageset *set, uint64_t from, uint64_t end);
+uint64_t pageset_run(const struct pageset *set, uint64_t index, uint64_t max);
+void pageset_assign(struct pageset *set, uint64_t index, uint64_t nr);
+void pageset_give_back(struct pageset *set, uint64_t index, uint64_t nr);
+
+#endif

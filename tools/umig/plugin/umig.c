@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * nbdkit plugin: guest RAM in a file (in /dev/shm, on hugetlbfs, a memfd as /proc/PID/fd/N) as a
+ * read-only export.
+ *
+ * Differs from nbdkit's file plugin in that pages of zeros inside the data are announced as zero
+ * extents too: a guest's free memory is mostly that. Everything is read with pread(): a mapping
+ * would allocate the holes of shmem, and would kill nbdkit if the file shrank.
+ */
+#define _GNU_SOURCE
+#define NBDKIT_API_VERSION 2
+#include <nbdkit-plugin.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
+
+#define PAGE	4096ULL
+/* One extents call looks at this much at most; the rest is asked for again. */
+#define SCAN	(64ULL << 20)
+#define BLOCK	(256ULL << 10)
+
+/* Set once before the first connection. */
+static char *file_path;
+static int file_fd = -1;
+static int64_t file_size;
+
+static int umig_config(const char *key, const char *value)
+{
+	if (strcmp(key, "file")) {
+		nbdkit_error("unknown parameter '%s'; the plugin takes file=PATH", key);
+		return -1;
+	}
+	free(file_path);
+	file_path = nbdkit_absolute_path(value);
+	return file_path ? 0 : -1;
+}
+
+static int umig_config_complete(void)
+{
+	if (!file_path) {
+		nbdkit_error("file=PATH is missing: which file holds the guest's RAM?");
+		return -1;
+	}
+	return 0;
+}
+
+static int umig_get_ready(void)
+{
+	struct stat st;
+
+	file_fd = open(file_path, O_RDONLY | O_CLOEXEC);
+	if (file_fd < 0 || fstat(file_fd, &st) < 0) {
+		nbdkit_error("cannot open %s: %m", file_path);
+		return -1;
+	}
+	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
+		nbdkit_error("cannot serve %s: it is neither a file nor a block device",
+			     file_path);
+		return -1;
+	}
+	file_size = lseek(file_fd, 0, SEEK_END);
+	if (file_size < 0) {
+		nbdkit_error("cannot find the size of %s: %m", file_path);
+		return -1;
+	}
+	return 0;
+}
+
+static void umig_unload(void)
+{
+	if (file_fd >= 0)
+		close(file_fd);
+	free(file_path);
+}
+
+static void *umig_open(int readonly)
+{
+	(void)readonly;
+	return NBDKIT_HANDLE_NOT_NEEDED;
+}
+
+static int64_t umig_get_size(void *handle)
+{
+	(void)handle;
+	return file_size;
+}
+
+/* Contents do not change under a connection: several may be used at once. */
+static int umig_can_multi_conn(void *handle)
+{
+	(void)handle;
+	return 1;
+}
+
+static int umig_can_extents(void *handle)
+{
+	(void)handle;
+	return 1;
+}
+
+static int umig_read(void *buf, uint64_t count, uint64_t offset)
+{
+	uint8_t *p = buf;
+
+	while (count) {
+		ssize_t n = pread(file_fd, p, count, (off_t)offset);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0) {
+			nbdkit_error("cannot read %s: %m", file_path);
+			return -1;
+		}
+		/* Shorter than it was: an error, never zeros. */
+		if (!n) {
+			nbdkit_error("%s has shrunk", file_path);
+			nbdkit_set_error(EIO);
+			return -1;
+		}
+		p += n;
+		offset += (uint64_t)n;
+		count -= (uint64_t)n;
+	}
+	return 0;
+}
+
+static int umig_pread(void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t flags)
+{
+	(void)handle;
+	(void)flags;
+	return umig_read(buf, count, offset);
+}
+
+static int page_is_zero(const uint8_t *page, uint64_t length)
+{
+	return !page[0] && !memcmp(page, page + 1, length - 1);
+}
+
+/* Adds the pages of [offset, end), which is at most BLOCK long. nbdkit joins equal neighbours. */
+static int umig_scan_data(struct nbdkit_extents *extents, uint8_t *buf, uint64_t offset,
+			  uint64_t end)
+{
+	uint64_t at, length;
+
+	if (umig_read(buf, end - offset, offset))
+		return -1;
+	for (at = offset; at < end; at += length) {
+		int zero;
+
+		length = PAGE - at % PAGE;
+		if (length > end - at)
+			length = end - at;
+		zero = page_is_zero(buf + (at - offset), length);
+		if (nbdkit_add_extent(extents, at, length, zero ? NBDKIT_EXTENT_ZERO : 0))
+			return -1;
+	}
+	return 0;
+}
+
+static uint64_t umig_seek(uint64_t offset, int whence, uint64_t fallback, uint64_t end)
+{
+	off_t pos = lseek(file_fd, (off_t)offset, whence);
+
+	/* ENXIO: nothing but a hole up to the end of the file. */
+	if (pos < 0)
+		return errno == ENXIO ? end : fallback;
+	return (uint64_t)pos < end ? (uint64_t)pos : end;
+}
+
+static int umig_extents(void *handle, uint32_t count, uint64_t offset, uint32_t flags,
+			struct nbdkit_extents *extents)
+{
+	uint64_t end = offset + (count < SCAN ? count : SCAN);
+	uint8_t *buf = malloc(BLOCK);
+	int ret = 0;
+
+	(void)handle;
+	(void)flags;
+	if (!buf) {
+		nbdkit_error("no memory");
+		return -1;
+	}
+	while (!ret && offset < end) {
+		uint64_t data = umig_seek(offset, SEEK_DATA, offset, end), stop;
+
+		if (data > offset &&
+		    nbdkit_add_extent(extents, offset, data - offset,
+				      NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO)) {
+			ret = -1;
+			break;
+		}
+		offset = data;
+		if (offset >= end)
+			break;
+		stop = umig_seek(offset, SEEK_HOLE, end, end);
+		if (stop > offset + BLOCK)
+			stop = offset + BLOCK;
+		/* A hole made this moment: read it, nothing says where it ends. */
+		if (stop <= offset)
+			stop = end < offset + BLOCK ? end : offset + BLOCK;
+		ret = umig_scan_data(extents, buf, offset, stop);
+		offset = stop;
+	}
+	free(buf);
+	return ret;
+}
+
+static struct nbdkit_plugin plugin = {
+	.name			= "umig",
+	.longname		= "guest RAM in a file",
+	.description		= "serves the RAM file of a VMM read-only, zero pages as zero extents",
+	.unload			= umig_unload,
+	.config			= umig_config,
+	.config_complete	= umig_config_complete,
+	.config_help		= "file=PATH   (required) the file that holds the RAM",
+	.magic_config_key	= "file",
+	.get_ready		= umig_get_ready,
+	.open			= umig_open,
+	.get_size		= umig_get_size,
+	.can_multi_conn		= umig_can_multi_conn,
+	.can_extents		= umig_can_extents,
+	.pread			= umig_pread,
+	.extents		= umig_extents,
+	.errno_is_preserved	= 1,
+};
+
+NBDKIT_REGISTER_PLUGIN(plugin)

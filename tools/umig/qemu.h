@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What umig wants to know of a QEMU and asks of it, over QMP. */
+#ifndef UMIG_QEMU_H
+#define UMIG_QEMU_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "qmp.h"
+
+/* The one memory backend that is the machine's RAM. */
+struct qemu_ram {
+	char id[128];
+	char type[64];
+	char path[4096];
+	uint64_t size;
+	bool share;
+	bool prealloc;
+};
+
+#define QEMU_MAX_CAPS	8
+
+/**
+ * struct qemu_cap - a migration capability and what umig needs it to be
+ * @former: what it was: 1, 0, or -1 if this QEMU does not have it
+ */
+struct qemu_cap {
+	const char *name;
+	bool want;
+	bool required;
+	int former;
+};
+
+int qemu_find_ram(struct qmp *q, const char *side, struct qemu_ram *ram);
+int qemu_check_caps(struct qmp *q, const char *side, struct qemu_cap *caps);
+int qemu_set_caps(struct qmp *q, const struct qemu_cap *caps);
+int qemu_restore_caps(struct qmp *q, const struct qemu_cap *caps);
+int qemu_run_state(struct qmp *q, char *state, size_t size);
+int qemu_migration_state(struct qmp *q, char *state, size_t size, char *error, size_t error_size);
+bool qemu_migration_is_active(const char *state);
+bool qemu_has_locked_memory(pid_t pid);
+bool qemu_maps_file(pid_t pid, const char *path);
+
+#endif

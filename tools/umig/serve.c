@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * umig serve: guest RAM in a file as an NBD export.
+ *
+ * umig opens the listening socket and hands it to nbdkit (socket activation): the port can be
+ * chosen by the kernel, the address survives a restart of nbdkit, and no client is refused while
+ * nbdkit comes up.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "address.h"
+#include "log.h"
+#include "nbd.h"
+#include "serve.h"
+#include "umig.h"
+
+#ifndef UMIG_LIB_DIR
+#define UMIG_LIB_DIR "/usr/local/lib/umig"
+#endif
+
+#define PLUGIN_NAME "nbdkit-umig-plugin.so"
+
+/* UMIG_PLUGIN_DIR, then beside the program (a build tree), then where make install puts it. */
+static int find_plugin(char *path, size_t size)
+{
+	const char *dir = getenv("UMIG_PLUGIN_DIR");
+	char self[4096];
+	ssize_t n;
+
+	if (dir) {
+		snprintf(path, size, "%s/%s", dir, PLUGIN_NAME);
+		return access(path, R_OK) ? -errno : 0;
+	}
+	n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	if (n > 0) {
+		self[n] = '\0';
+		*strrchr(self, '/') = '\0';
+		if ((size_t)snprintf(path, size, "%s/%s", self, PLUGIN_NAME) < size &&
+		    !access(path, R_OK))
+			return 0;
+		if ((size_t)snprintf(path, size, "%s/plugin/%s", self, PLUGIN_NAME) < size &&
+		    !access(path, R_OK))
+			return 0;
+	}
+	snprintf(path, size, "%s/%s", UMIG_LIB_DIR, PLUGIN_NAME);
+	return access(path, R_OK) ? -errno : 0;
+}
+
+/* In the child. */
+static void page_server_exec(int listen_fd, const char *plugin, const char *file)
+{
+	char pid[24], file_arg[4200];
+	sigset_t none;
+
+	/* nbdkit wants the socket as fd 3. */
+	if (listen_fd != 3 && dup2(listen_fd, 3) < 0)
+		_exit(126);
+	if (fcntl(3, F_SETFD, 0) < 0)
+		_exit(126);
+	snprintf(pid, sizeof(pid), "%d", (int)getpid());
+	setenv("LISTEN_PID", pid, 1);
+	setenv("LISTEN_FDS", "1", 1);
+	unsetenv("LISTEN_FDNAMES");
+	snprintf(file_arg, sizeof(file_arg), "file=%s", file);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	/* Ctrl-C is for umig, which decides when the pages may go. */
+	setpgid(0, 0);
+	execlp("nbdkit", "nbdkit", "--exit-with-parent", "--foreground", "--readonly",
+	       "--log=stderr", "--threads=16", plugin, file_arg, (char *)NULL);
+	_exit(errno == ENOENT ? 127 : 126);
+}
+
+static int page_server_spawn(struct page_server *s)
+{
+	char plugin[4200];
+
+	if (find_plugin(plugin, sizeof(plugin))) {
+		log_error("cannot serve pages: %s is not beside umig nor in %s; build it, or set UMIG_PLUGIN_DIR",
+			  PLUGIN_NAME, UMIG_LIB_DIR);
+		return -ENOENT;
+	}
+	s->pid = fork();
+	if (s->pid < 0)
+		return -errno;
+	if (!s->pid)
+		page_server_exec(s->listen_fd, plugin, s->file);
+	return 0;
+}
+
+/* Waits until nbdkit answers on its socket. */
+static int page_server_wait(struct page_server *s)
+{
+	struct source source;
+	int pipefd[2], ret, status;
+
+	/* Nothing is ever written: source_open() is not to be stopped. */
+	if (pipe2(pipefd, O_CLOEXEC))
+		return -errno;
+	for (;;) {
+		ret = source_open(&source, s->uri, false, pipefd[0], 500);
+		if (!ret) {
+			source_close(&source);
+			break;
+		}
+		if (waitpid(s->pid, &status, WNOHANG) == s->pid) {
+			s->pid = 0;
+			if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
+				log_error("cannot serve pages: nbdkit is not installed (apt-get install nbdkit)");
+			else
+				log_error("cannot serve pages of %s: nbdkit has ended, see its message above",
+					  s->file);
+			ret = -ECHILD;
+			break;
+		}
+		if (ret != -ETIMEDOUT) {
+			struct timespec ts = { .tv_nsec = 10000000 };
+
+			nanosleep(&ts, NULL);
+		}
+	}
+	close(pipefd[0]);
+	close(pipefd[1]);
+	return ret;
+}
+
+/**
+ * page_server_start - serve @file at @address
+ * @host: for the URI, if @address says any address of this host; may be NULL
+ *
+ * Return: 0 once it answers, @s->uri is set; -errno, having said why.
+ */
+int page_server_start(struct page_server *s, const char *file, const char *address,
+		      const char *host)
+{
+	const char *path = address_unix_path(address);
+	char real[4096];
+	int ret;
+
+	memset(s, 0, sizeof(*s));
+	s->listen_fd = -1;
+	if (!realpath(file, real)) {
+		ret = -errno;
+		log_error("cannot serve %s: %s", file, strerror(errno));
+		return ret;
+	}
+	/* A memfd is only there under its link in /proc. */
+	snprintf(s->file, sizeof(s->file), "%s", strncmp(file, "/proc/", 6) ? real : file);
+	s->listen_fd = address_listen(address);
+	if (s->listen_fd < 0) {
+		ret = s->listen_fd;
+		log_error("cannot listen on %s: %s", address, strerror(-ret));
+		return ret;
+	}
+	if (path)
+		snprintf(s->unix_path, sizeof(s->unix_path), "%s", path);
+	ret = address_nbd_uri(s->listen_fd, host, s->uri, sizeof(s->uri));
+	if (ret) {
+		log_error("cannot name the socket %s in an NBD URI: %s", address, strerror(-ret));
+		goto err;
+	}
+	ret = page_server_spawn(s);
+	if (!ret)
+		ret = page_server_wait(s);
+	if (ret)
+		goto err;
+	return 0;
+err:
+	page_server_stop(s);
+	return ret;
+}
+
+/* If nbdkit has died it is started again. Return: 0 or -errno. */
+int page_server_check(struct page_server *s)
+{
+	int status;
+
+	if (s->pid && waitpid(s->pid, &status, WNOHANG) != s->pid)
+		return 0;
+	log_error("nbdkit has ended; starting it again");
+	s->pid = 0;
+	return page_server_spawn(s);
+}
+
+void page_server_stop(struct page_server *s)
+{
+	if (s->pid > 0) {
+		kill(s->pid, SIGTERM);
+		waitpid(s->pid, NULL, 0);
+	}
+	s->pid = 0;
+	if (s->listen_fd >= 0)
+		close(s->listen_fd);
+	s->listen_fd = -1;
+	if (*s->unix_path)
+		unlink(s->unix_path);
+	*s->unix_path = '\0';
+}
+
+static int serve_until_signal(struct page_server *s, int signal_fd)
+{
+	for (;;) {
+		struct pollfd pfd = { .fd = signal_fd, .events = POLLIN };
+
+		if (poll(&pfd, 1, 500) > 0)
+			return UMIG_OK;
+		if (page_server_check(s))
+			return UMIG_FAILED;
+	}
+}
+
+static int serve_run(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "file", required_argument, NULL, 'f' },
+		{ "listen", required_argument, NULL, 'l' },
+		{ "host", required_argument, NULL, 'h' },
+		{ 0 }
+	};
+	const char *file = NULL, *listen = NULL, *host = NULL;
+	struct page_server server;
+	int c, ret, signal_fd;
+
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		switch (c) {
+		case 'f':
+			file = optarg;
+			break;
+		case 'l':
+			listen = optarg;
+			break;
+		case 'h':
+			host = optarg;
+			break;
+		default:
+			return umig_usage(&serve_subcommand, "the option is not known or lacks its value");
+		}
+	}
+	if (optind != argc)
+		return umig_usage(&serve_subcommand, "'%s' is too much", argv[optind]);
+	if (!file || !listen)
+		return umig_usage(&serve_subcommand, "--file PATH and --listen ADDRESS are needed");
+	if (address_check(listen))
+		return umig_usage(&serve_subcommand, "'%s' is neither unix:PATH nor tcp:HOST:PORT",
+				  listen);
+	signal_fd = umig_signal_fd();
+	if (signal_fd < 0)
+		return UMIG_FAILED;
+	if (page_server_start(&server, file, listen, host))
+		return UMIG_FAILED;
+	log_stdout(server.uri);
+	ret = serve_until_signal(&server, signal_fd);
+	page_server_stop(&server);
+	return ret;
+}
+
+const struct subcommand serve_subcommand = {
+	.name = "serve",
+	.purpose = "serve a VM's RAM file over NBD",
+	.help =
+	"usage: umig serve --file PATH --listen unix:PATH|tcp:HOST:PORT [--host HOST]\n\n"
+	"Serves the file read-only (nbdkit with umig's plugin): holes and pages of zeros are\n"
+	"announced as such. Prints the NBD URI once it answers and runs until SIGTERM. The contents\n"
+	"must not change meanwhile: stop the VM first.\n\n"
+	"  --file PATH      the RAM file; /proc/PID/fd/N for a memfd\n"
+	"  --listen ADDRESS where; port 0 takes any that is free, an empty HOST means all addresses\n"
+	"  --host HOST      name of this host for the URI, if --listen names none\n",
+	.run = serve_run,
+};

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The page server: nbdkit with our plugin over a RAM file. */
+#ifndef UMIG_SERVE_H
+#define UMIG_SERVE_H
+
+#include <sys/types.h>
+
+/**
+ * struct page_server
+ * @listen_fd: stays open in umig, so an nbdkit that died can be started again at the same address
+ * @uri: where it is reached
+ */
+struct page_server {
+	int listen_fd;
+	pid_t pid;
+	char file[4096];
+	char unix_path[108];
+	char uri[512];
+};
+
+int page_server_start(struct page_server *s, const char *file, const char *address,
+		      const char *host);
+int page_server_check(struct page_server *s);
+void page_server_stop(struct page_server *s);
+
+#endif

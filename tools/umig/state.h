@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Device state on its way: out of the source QEMU, into the destination QEMU. */
+#ifndef UMIG_STATE_H
+#define UMIG_STATE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <xxhash.h>
+
+#include "link.h"
+
+/**
+ * struct state_reader - a thread that turns what QEMU writes into STATE frames
+ * @done_fd: eventfd, readable once the thread is at its end
+ * @error: 0 or -errno, valid then, as @bytes and @sum are
+ */
+struct state_reader {
+	int fd;
+	int done_fd;
+	struct link *link;
+	pthread_t thread;
+	bool started;
+	int error;
+	uint64_t bytes;
+	uint64_t sum;
+};
+
+int state_reader_start(struct state_reader *s, int fd, struct link *link);
+void state_reader_stop(struct state_reader *s);
+
+struct state_piece;
+
+/**
+ * struct state_writer - a queue of device state and a thread that writes it to QEMU
+ *
+ * The queue is what keeps the two QEMUs apart: the destination may stop reading because it waits
+ * for a page, which comes only after the source has finished writing.
+ */
+struct state_writer {
+	int fd;
+	pthread_t thread;
+	bool started;
+	pthread_mutex_t lock;
+	pthread_cond_t more;
+	struct state_piece *first;
+	struct state_piece **last;
+	uint64_t queued;
+	bool finished;
+	int error;
+	uint64_t bytes;
+	XXH3_state_t *hash;
+};
+
+int state_writer_start(struct state_writer *s, int fd);
+int state_writer_push(struct state_writer *s, const void *data, uint32_t length);
+uint64_t state_writer_finish(struct state_writer *s);
+int state_writer_error(struct state_writer *s);
+void state_writer_stop(struct state_writer *s);
+
+#endif

@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * dev.h without a kernel: one region whose memory is a file. For tests on a host without the
+ * module.
+ *
+ * UMIG_FAKE_FILE    where filled pages go (created; its size is UMIG_FAKE_SIZE)
+ * UMIG_FAKE_MAP     one byte for each page: how often it was installed. Survives umig, as a region
+ *                   survives its helper. Byte [pages] is 1 when converted, 2 when dead.
+ * UMIG_FAKE_SIZE    bytes, UMIG_FAKE_OFFSET  offset in the image (0), UMIG_FAKE_PID  owner
+ * UMIG_FAKE_VCPUS   threads that fault on random missing pages until all are present
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "../dev.h"
+#include "../umig.h"
+
+#define FAKE_ID 7
+
+static struct {
+	pthread_mutex_t lock;
+	uint64_t size, offset, pages;
+	uint8_t *map;
+	int file;
+	int pipe[2];
+	_Atomic uint64_t faults;
+} fake = { .lock = PTHREAD_MUTEX_INITIALIZER, .file = -1, .pipe = { -1, -1 } };
+
+static uint64_t fake_env(const char *name, uint64_t fallback)
+{
+	const char *text = getenv(name);
+
+	return text ? strtoull(text, NULL, 0) : fallback;
+}
+
+const char *dev_path(void)
+{
+	const char *path = getenv("UMIG_FAKE_PATH");
+
+	return path ? path : POSTCOPY_DEVICE;
+}
+
+int dev_open(void)
+{
+	const char *path = getenv("UMIG_FAKE_FILE"), *map = getenv("UMIG_FAKE_MAP");
+	int fd;
+
+	if (!path || !map)
+		return -ENOENT;
+	fake.size = fake_env("UMIG_FAKE_SIZE", 0);
+	fake.offset = fake_env("UMIG_FAKE_OFFSET", 0);
+	fake.pages = fake.size / UMIG_PAGE_SIZE;
+	fake.file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	fd = open(map, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fake.file < 0 || fd < 0 || ftruncate(fake.file, (off_t)fake.size) ||
+	    ftruncate(fd, (off_t)fake.pages + 1))
+		return -errno;
+	fake.map = mmap(NULL, fake.pages + 1, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	close(fd);
+	if (fake.map == MAP_FAILED)
+		return -errno;
+	return eventfd(0, EFD_CLOEXEC);
+}
+
+int dev_context_info(int context, struct postcopy_context_info *info)
+{
+	(void)context;
+	*info = (struct postcopy_context_info){ .out_page_size = UMIG_PAGE_SIZE };
+	return 0;
+}
+
+int dev_region_list(int context, uint64_t **ids, size_t *nr_ids)
+{
+	(void)context;
+	*ids = calloc(1, sizeof(**ids));
+	(*ids)[0] = FAKE_ID;
+	*nr_ids = fake.map[fake.pages] ? 0 : 1;
+	return 0;
+}
+
+int dev_region_info(int fd, uint64_t id, struct postcopy_region_info *info)
+{
+	uint64_t i;
+
+	(void)fd;
+	if (id && id != FAKE_ID)
+		return -ENOENT;
+	*info = (struct postcopy_region_info){
+		.region_id = FAKE_ID,
+		.out_offset = fake.offset,
+		.out_length = fake.size,
+		.out_state = POSTCOPY_REGION_UNATTACHED,
+		.out_region_flags = POSTCOPY_REGION_PRIVATE,
+		.out_pid = (uint32_t)fake_env("UMIG_FAKE_PID", 1234),
+		.out_comm = "fake",
+		.out_nr_pages = fake.pages,
+	};
+	for (i = 0; i < fake.pages; i++)
+		info->out_nr_present += !!fake.map[i];
+	if (fake.map[fake.pages] == 1)
+		info->out_state = POSTCOPY_REGION_CONVERTED;
+	if (fake.map[fake.pages] == 2)
+		info->out_state = POSTCOPY_REGION_DEAD;
+	return 0;
+}
+
+static bool fake_present(uint64_t page)
+{
+	bool present;
+
+	pthread_mutex_lock(&fake.lock);
+	present = fake.map[page];
+	pthread_mutex_unlock(&fake.lock);
+	return present;
+}
+
+/* Faults on a random page, waits, goes on. A page has one waiter: vCPU i owns pages i mod n. */
+static void *fake_vcpu(void *arg)
+{
+	uint64_t id = (uintptr_t)arg, nr = fake_env("UMIG_FAKE_VCPUS", 1);
+	unsigned int seed = (unsigned int)id * 7919 + 1;
+
+	while (!fake.map[fake.pages]) {
+		uint64_t page = ((uint64_t)rand_r(&seed) % (fake.pages / nr)) * nr + id;
+		struct postcopy_request req = {
+			.offset = fake.offset + page * UMIG_PAGE_SIZE,
+			.length = UMIG_PAGE_SIZE,
+			.time_ns = now_ns(),
+		};
+
+		if (page >= fake.pages || fake_present(page)) {
+			usleep(200);
+			continue;
+		}
+		if (write(fake.pipe[1], &req, sizeof(req)) != sizeof(req))
+			return NULL;
+		atomic_fetch_add(&fake.faults, 1);
+		while (!fake_present(page))
+			usleep(50);
+	}
+	return NULL;
+}
+
+int dev_attach(int context, uint64_t id)
+{
+	uint64_t i, nr = fake_env("UMIG_FAKE_VCPUS", 0);
+
+	(void)context;
+	if (id != FAKE_ID)
+		return -ENOENT;
+	if (pipe2(fake.pipe, O_CLOEXEC | O_NONBLOCK))
+		return -errno;
+	for (i = 0; i < nr; i++) {
+		pthread_t thread;
+
+		if (!pthread_create(&thread, NULL, fake_vcpu, (void *)(uintptr_t)i))
+			pthread_detach(thread);
+	}
+	return fake.pipe[0];
+}
+
+int dev_read_requests(int helper, struct postcopy_request *requests, size_t nr)
+{
+	ssize_t n = read(helper, requests, nr * sizeof(*requests));
+
+	return n < 0 ? -errno : (int)((size_t)n / sizeof(*requests));
+}
+
+static int fake_check(uint64_t offset, uint64_t length)
+{
+	if (fake.map[fake.pages])
+		return fake.map[fake.pages] == 1 ? -EALREADY : -ESRCH;
+	if (!length || (offset | length) % UMIG_PAGE_SIZE || offset < fake.offset ||
+	    offset + length > fake.offset + fake.size)
+		return -EINVAL;
+	return 0;
+}
+
+static int fake_install(uint64_t offset, uint64_t length, const uint8_t *data, uint64_t *nr)
+{
+	static const uint8_t zero[UMIG_PAGE_SIZE];
+	uint64_t at;
+	int ret = fake_check(offset, length);
+
+	if (ret)
+		return ret;
+	pthread_mutex_lock(&fake.lock);
+	for (at = 0; at < length; at += UMIG_PAGE_SIZE) {
+		uint64_t page = (offset - fake.offset + at) / UMIG_PAGE_SIZE;
+
+		/* Counts also what would be a duplicate: umig is not to install a page twice. */
+		if (fake.map[page]++)
+			continue;
+		if (pwrite(fake.file, data ? data + at : zero, UMIG_PAGE_SIZE,
+			   (off_t)(page * UMIG_PAGE_SIZE)) != (ssize_t)UMIG_PAGE_SIZE)
+			abort();
+		++*nr;
+	}
+	pthread_mutex_unlock(&fake.lock);
+	return 0;
+}
+
+int dev_fill(int helper, uint64_t offset, uint64_t length, const void *data, uint64_t *filled)
+{
+	(void)helper;
+	*filled = 0;
+	if ((uintptr_t)data % UMIG_PAGE_SIZE)
+		abort();
+	return fake_install(offset, length, data, filled);
+}
+
+int dev_zero(int helper, const struct postcopy_range *ranges, size_t nr, uint64_t *zeroed)
+{
+	size_t i;
+	int ret = 0;
+
+	(void)helper;
+	*zeroed = 0;
+	for (i = 0; i < nr && !ret; i++)
+		ret = fake_install(ranges[i].offset, ranges[i].length, NULL, zeroed);
+	return ret;
+}
+
+int dev_query(int helper, uint64_t offset, uint64_t length, uint64_t *bitmap)
+{
+	uint64_t i;
+
+	(void)helper;
+	if (fake_check(offset, length))
+		return -EINVAL;
+	for (i = 0; i < length / UMIG_PAGE_SIZE; i++) {
+		if (fake.map[(offset - fake.offset) / UMIG_PAGE_SIZE + i])
+			bitmap[i / 64] |= 1ULL << (i % 64);
+	}
+	return 0;
+}
+
+int dev_convert(int helper, uint32_t flags, uint64_t *nr_missing)
+{
+	uint64_t i;
+
+	(void)helper;
+	(void)flags;
+	*nr_missing = 0;
+	for (i = 0; i < fake.pages; i++)
+		*nr_missing += !fake.map[i];
+	if (*nr_missing)
+		return -EBUSY;
+	fake.map[fake.pages] = 1;
+	return 0;
+}
+
+void dev_detach(int helper)
+{
+	close(helper);
+}

@@ -1,0 +1,376 @@
+// SPDX-License-Identifier: GPL-2.0
+/* A transfer's life: attach, start, stop, convert; what its threads report. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "dev.h"
+#include "log.h"
+#include "transfer.h"
+#include "umig.h"
+
+int transfer_init(struct transfer *t, const char *uri)
+{
+	memset(t, 0, sizeof(*t));
+	t->uri = uri;
+	t->nr_connections = 2;
+	t->timeout_ms = 30000;
+	t->context = -1;
+	pthread_mutex_init(&t->lock, NULL);
+	t->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	t->release_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	t->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	t->started_ns = now_ns();
+	if (t->stop_fd < 0 || t->release_fd < 0 || t->done_fd < 0)
+		return -errno;
+	return 0;
+}
+
+static void eventfd_set(int fd)
+{
+	uint64_t one = 1;
+
+	/* The only error, EAGAIN at 2^64 - 2, leaves it readable, which is what is wanted. */
+	if (write(fd, &one, sizeof(one)) < 0)
+		return;
+}
+
+static int region_query(struct region *r)
+{
+	uint64_t *bitmap = calloc(r->set.nr_words, sizeof(*bitmap));
+	int ret;
+
+	if (!bitmap)
+		return -ENOMEM;
+	ret = dev_query(r->helper, r->offset, r->length, bitmap);
+	if (!ret)
+		pageset_load(&r->set, bitmap);
+	free(bitmap);
+	return ret;
+}
+
+static void region_attach_failed(uint64_t id, int error)
+{
+	const char *advice = "";
+
+	if (error == -EBUSY)
+		advice = "; another helper is attached, see 'umig list'";
+	else if (error == -EPERM)
+		advice = "; run umig as the VMM's user or as root";
+	else if (error == -ENOENT || error == -ESRCH)
+		advice = "; there is no such region any more, see 'umig list'";
+	log_error("cannot attach to region %" PRIu64 ": %s%s", id, strerror(-error), advice);
+}
+
+static int region_attach(struct transfer *t, struct region *r, uint64_t id)
+{
+	struct postcopy_region_info info;
+	uint64_t nr_chunks;
+	int ret;
+
+	r->id = id;
+	r->helper = dev_attach(t->context, id);
+	if (r->helper < 0) {
+		ret = r->helper;
+		goto err;
+	}
+	ret = dev_region_info(r->helper, 0, &info);
+	if (ret)
+		goto err;
+	r->offset = info.out_offset;
+	r->length = info.out_length;
+	ret = pageset_init(&r->set, r->length / UMIG_PAGE_SIZE);
+	if (ret)
+		goto err;
+	nr_chunks = (r->set.nr_pages + CHUNK_PAGES - 1) / CHUNK_PAGES;
+	r->chunk = calloc(nr_chunks, sizeof(*r->chunk));
+	ret = r->chunk ? region_query(r) : -ENOMEM;
+	if (ret)
+		goto err;
+	return 0;
+err:
+	region_attach_failed(id, ret);
+	return ret;
+}
+
+/* Two regions that hold the same image offsets would need two images. */
+static int transfer_check_overlap(const struct transfer *t)
+{
+	unsigned int i, j;
+
+	for (i = 0; i < t->nr_regions; i++) {
+		for (j = 0; j < i; j++) {
+			const struct region *a = &t->regions[i], *b = &t->regions[j];
+
+			if (a->offset < b->offset + b->length &&
+			    b->offset < a->offset + a->length) {
+				log_error("cannot fill regions %" PRIu64 " and %" PRIu64 " from one source: both begin at or cover offset %" PRIu64 "; give each its own 'umig pull --region ID --from URI'",
+					  b->id, a->id, max_u64(a->offset, b->offset));
+				return -EINVAL;
+			}
+		}
+	}
+	return 0;
+}
+
+/**
+ * transfer_attach - become the helper of these regions and learn what they miss
+ * @context: a context fd; closed by transfer_destroy()
+ *
+ * Return: 0 or -errno, having said why.
+ */
+int transfer_attach(struct transfer *t, int context, const uint64_t *ids, unsigned int nr_ids)
+{
+	unsigned int i;
+	int ret;
+
+	t->context = context;
+	t->regions = calloc(nr_ids, sizeof(*t->regions));
+	if (!t->regions)
+		return -ENOMEM;
+	t->whole_view = true;
+	for (i = 0; i < nr_ids; i++)
+		t->regions[i].helper = -1;
+	for (i = 0; i < nr_ids; i++) {
+		t->nr_regions = i + 1;
+		ret = region_attach(t, &t->regions[i], ids[i]);
+		if (ret)
+			return ret;
+		if (atomic_load(&t->regions[i].set.nr_present))
+			t->whole_view = false;
+	}
+	return transfer_check_overlap(t);
+}
+
+static int transfer_start(struct transfer *t, void *(*fn)(void *))
+{
+	int ret = pthread_create(&t->threads[t->nr_threads], NULL, fn, t);
+
+	if (ret) {
+		log_error("cannot start a thread: %s", strerror(ret));
+		return -ret;
+	}
+	t->nr_threads++;
+	return 0;
+}
+
+/* Demand connects and collects requests, and answers them after transfer_release(). */
+int transfer_start_demand(struct transfer *t)
+{
+	return transfer_start(t, demand_thread);
+}
+
+/*
+ * From here on the source's contents are final. Before, they may still change, and a page read
+ * now would be wrong for ever.
+ */
+void transfer_release(struct transfer *t)
+{
+	eventfd_set(t->release_fd);
+}
+
+int transfer_start_background(struct transfer *t)
+{
+	unsigned int i;
+	int ret = 0;
+
+	atomic_store(&t->background_started_ns, now_ns());
+	for (i = 0; i < t->nr_connections && !ret; i++)
+		ret = transfer_start(t, background_thread);
+	return ret;
+}
+
+void transfer_stop(struct transfer *t)
+{
+	unsigned int i;
+
+	eventfd_set(t->stop_fd);
+	for (i = 0; i < t->nr_threads; i++)
+		pthread_join(t->threads[i], NULL);
+	t->nr_threads = 0;
+}
+
+/* The threads are stopped. Detaches. */
+void transfer_destroy(struct transfer *t)
+{
+	unsigned int i;
+
+	for (i = 0; i < t->nr_regions; i++) {
+		struct region *r = &t->regions[i];
+
+		pageset_destroy(&r->set);
+		free(r->chunk);
+		if (r->helper >= 0)
+			dev_detach(r->helper);
+	}
+	free(t->regions);
+	if (t->context >= 0)
+		close(t->context);
+	close(t->stop_fd);
+	close(t->release_fd);
+	close(t->done_fd);
+	pthread_mutex_destroy(&t->lock);
+}
+
+bool transfer_is_complete(const struct transfer *t)
+{
+	unsigned int i;
+
+	for (i = 0; i < t->nr_regions; i++) {
+		if (!pageset_is_complete(&t->regions[i].set))
+			return false;
+	}
+	return true;
+}
+
+/**
+ * transfer_convert - turn the regions into ordinary memory; demand may still run
+ *
+ * Return: 0; -EAGAIN the kernel misses pages that were thought present: they are missing here
+ * too now, call again when complete; another -errno, having said why.
+ */
+int transfer_convert(struct transfer *t)
+{
+	unsigned int i;
+
+	for (i = 0; i < t->nr_regions; i++) {
+		struct region *r = &t->regions[i];
+		uint64_t nr_missing = 0;
+		int ret;
+
+		ret = dev_convert(r->helper, POSTCOPY_CONVERT_RETIRE_CONTEXT, &nr_missing);
+		if (ret == -EALREADY || !ret)
+			continue;
+		if (ret == -EBUSY) {
+			log_info("region %" PRIu64 " still misses %" PRIu64 " pages, going on",
+				 r->id, nr_missing);
+			pthread_mutex_lock(&t->lock);
+			ret = region_query(r);
+			pthread_mutex_unlock(&t->lock);
+			return ret ? ret : -EAGAIN;
+		}
+		if (ret == -ESRCH) {
+			transfer_region_ended(t, r);
+			return ret;
+		}
+		log_error("cannot convert region %" PRIu64 ": %s; its pages are all present, run 'umig pull' again",
+			  r->id, strerror(-ret));
+		return ret;
+	}
+	return 0;
+}
+
+/* The first reason counts. */
+void transfer_fail(struct transfer *t, int exit_code)
+{
+	int none = 0;
+
+	atomic_compare_exchange_strong(&t->exit_code, &none, exit_code);
+	eventfd_set(t->done_fd);
+}
+
+/* The digest of what this transfer has filled. */
+void transfer_digest(const struct transfer *t, struct digest *out)
+{
+	out->nr_zero = atomic_load(&t->digest_zero);
+	out->nr_data = atomic_load(&t->digest_data);
+	out->sum = atomic_load(&t->digest_sum);
+}
+
+uint64_t transfer_total_pages(const struct transfer *t)
+{
+	uint64_t nr = 0;
+	unsigned int i;
+
+	for (i = 0; i < t->nr_regions; i++)
+		nr += t->regions[i].set.nr_pages;
+	return nr;
+}
+
+uint64_t transfer_present_pages(const struct transfer *t)
+{
+	uint64_t nr = 0;
+	unsigned int i;
+
+	for (i = 0; i < t->nr_regions; i++)
+		nr += atomic_load(&t->regions[i].set.nr_present);
+	return nr;
+}
+
+/* Is the export large enough? If not, the transfer fails. */
+bool transfer_fits(struct transfer *t, const struct source *s)
+{
+	unsigned int i;
+
+	for (i = 0; i < t->nr_regions; i++) {
+		const struct region *r = &t->regions[i];
+
+		if (s->size >= r->offset + r->length)
+			continue;
+		if (!atomic_load(&t->exit_code))
+			log_error("cannot fill region %" PRIu64 " from %s: the export has %" PRIu64 " bytes, the region ends at %" PRIu64 "; nothing was filled, give the export of the right image",
+				  r->id, t->uri, s->size, r->offset + r->length);
+		transfer_fail(t, UMIG_REFUSED);
+		return false;
+	}
+	return true;
+}
+
+/* After POLLHUP, ESRCH or EALREADY. Return: true if the region has really ended. */
+bool transfer_region_ended(struct transfer *t, struct region *r)
+{
+	struct postcopy_region_info info;
+	int ret = dev_region_info(r->helper, 0, &info);
+
+	if (!ret && info.out_state == POSTCOPY_REGION_CONVERTED) {
+		eventfd_set(t->done_fd);
+		return true;
+	}
+	if (!ret && info.out_state != POSTCOPY_REGION_DEAD)
+		return false;
+	if (atomic_load(&t->exit_code))
+		return true;
+	if (ret)
+		log_error("cannot ask for the state of region %" PRIu64 ": %s", r->id,
+			  strerror(-ret));
+	else
+		log_error("region %" PRIu64 " is gone: its VMM has ended or unmapped it; nothing is left to fill",
+			  r->id);
+	transfer_fail(t, ret ? UMIG_FAILED : UMIG_GONE);
+	return true;
+}
+
+/* Says once that the source is lost, for whichever thread notices first. */
+void transfer_lost(struct transfer *t, const void *who, const char *why)
+{
+	pthread_mutex_lock(&t->lock);
+	if (!t->lost_by) {
+		t->lost_by = who;
+		log_error("no connection to the source %s: %s; faults wait, trying again until it is back",
+			  t->uri, why);
+	}
+	pthread_mutex_unlock(&t->lock);
+}
+
+void transfer_back(struct transfer *t, const void *who)
+{
+	pthread_mutex_lock(&t->lock);
+	if (t->lost_by == who) {
+		t->lost_by = NULL;
+		log_info("the source %s is back", t->uri);
+	}
+	pthread_mutex_unlock(&t->lock);
+}
+
+/* A fault came: background goes on behind it. */
+void transfer_follow(struct transfer *t, struct region *r, uint64_t page)
+{
+	pthread_mutex_lock(&t->lock);
+	t->cursor_region = (unsigned int)(r - t->regions);
+	t->cursor_page = min_u64(page, r->set.nr_pages);
+	pthread_mutex_unlock(&t->lock);
+}

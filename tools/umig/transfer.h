@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * A transfer: the regions of one VMM are filled from one source until they are whole.
+ *
+ * Threads
+ *   demand       (demand.c) one connection of its own. Reads requests, reads their pages, several
+ *                at once, and fills them; never waits for background data.
+ *   background   (background.c) one connection each. Asks which ranges are zero, then reads what
+ *                is still missing in large pieces, from the last fault on.
+ *   the caller   shows progress, waits for the end, converts.
+ * A page is filled by the thread that claims it first (pageset.h). Nothing is kept outside the
+ * kernel that a new umig could not ask it for: kill -9 costs what was in flight.
+ */
+#ifndef UMIG_TRANSFER_H
+#define UMIG_TRANSFER_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "digest.h"
+#include "nbd.h"
+#include "pageset.h"
+#include "stats.h"
+
+/* How much one block status query asks about. */
+#define CHUNK_PAGES	16384ULL
+
+#define MAX_CONNECTIONS	16
+
+/* Bit 31 of a chunk's entry: a query is in flight; the rest: how many of its pages are known. */
+#define CHUNK_ASKED	(1U << 31)
+
+struct region {
+	uint64_t id;
+	uint64_t offset;
+	uint64_t length;
+	int helper;
+	struct pageset set;
+	uint32_t *chunk;
+};
+
+enum fill_kind { FILL_DEMAND, FILL_BACKGROUND, FILL_ZERO, NR_FILL_KINDS };
+
+/**
+ * struct transfer
+ * @uri, @nr_connections, @timeout_ms: set once before the threads start
+ * @rate: bytes per second of background reads, 0: no limit; may change at any time
+ * @whole_view: nothing was present at the start, so the digest covers every page. Set once.
+ * @stop_fd: eventfd, readable once the threads are to end; never read
+ * @release_fd: eventfd, readable once demand may read pages; never read
+ * @done_fd: eventfd, readable when something happened that transfer_wait() waits for
+ * @connected: background and demand connections that have been up at least once
+ * @exit_code: why the transfer cannot go on (enum umig_exit), 0 as long as it can
+ */
+struct transfer {
+	const char *uri;
+	unsigned int nr_connections;
+	unsigned int timeout_ms;
+	_Atomic uint64_t rate;
+	struct region *regions;
+	unsigned int nr_regions;
+	int context;
+	bool whole_view;
+
+	int stop_fd;
+	int release_fd;
+	int done_fd;
+	pthread_t threads[MAX_CONNECTIONS + 1];
+	unsigned int nr_threads;
+
+	/* Under lock. */
+	pthread_mutex_t lock;
+	unsigned int cursor_region;
+	uint64_t cursor_page;
+	uint64_t next_read_ns;
+	const void *lost_by;
+	bool no_memory_said;
+
+	_Atomic int exit_code;
+	_Atomic unsigned int connected;
+	_Atomic uint64_t pages[NR_FILL_KINDS];
+	_Atomic uint64_t background_bytes;
+	_Atomic uint64_t digest_zero;
+	_Atomic uint64_t digest_data;
+	_Atomic uint64_t digest_sum;
+	_Atomic uint64_t nr_requests;
+	_Atomic uint64_t nr_reconnects;
+	struct latency demand_latency;
+	uint64_t started_ns;
+	_Atomic uint64_t background_started_ns;
+	_Atomic uint64_t complete_ns;
+};
+
+int transfer_init(struct transfer *t, const char *uri);
+int transfer_attach(struct transfer *t, int context, const uint64_t *ids, unsigned int nr_ids);
+int transfer_start_demand(struct transfer *t);
+void transfer_release(struct transfer *t);
+int transfer_start_background(struct transfer *t);
+void transfer_stop(struct transfer *t);
+void transfer_destroy(struct transfer *t);
+bool transfer_is_complete(const struct transfer *t);
+int transfer_convert(struct transfer *t);
+void transfer_fail(struct transfer *t, int exit_code);
+void transfer_digest(const struct transfer *t, struct digest *out);
+uint64_t transfer_total_pages(const struct transfer *t);
+uint64_t transfer_present_pages(const struct transfer *t);
+bool transfer_fits(struct transfer *t, const struct source *s);
+
+/* For the threads. */
+bool transfer_region_ended(struct transfer *t, struct region *r);
+void transfer_lost(struct transfer *t, const void *who, const char *why);
+void transfer_back(struct transfer *t, const void *who);
+void transfer_follow(struct transfer *t, struct region *r, uint64_t page);
+int fill_data(struct transfer *t, struct region *r, uint64_t page, uint64_t nr,
+	      const uint8_t *data, enum fill_kind kind);
+int fill_zero(struct transfer *t, struct region *r, const struct postcopy_range *ranges,
+	      size_t nr);
+void *demand_thread(void *arg);
+void *background_thread(void *arg);
+
+/* Bounded back-off, 100 ms ... 5 s. */
+static inline uint64_t backoff_next_ms(uint64_t ms)
+{
+	return ms ? (ms * 2 > 5000 ? 5000 : ms * 2) : 100;
+}
+
+#endif
