@@ -89,7 +89,7 @@ pass_on()
 
 run_one()
 {
-	local name=$1 status plan count
+	local name=$1 status plan count start=$SECONDS
 	shift
 
 	load > "$log/output" 2>&1 || {
@@ -130,6 +130,7 @@ run_one()
 		ps -eo pid,stat,wchan:20,args | grep -v '\[' | sed 's/^/# /'
 	fi
 	kernel_log || verdict "not ok" "$name.unloads_without_a_complaint"
+	echo "# $name: $((SECONDS - start)) s"
 }
 
 all_names()

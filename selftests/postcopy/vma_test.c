@@ -98,24 +98,6 @@ TEST(device_opened_again_through_proc_is_a_context_of_its_own)
 
 /* mmap() */
 
-TEST(mmap_shared_is_refused)
-{
-	int fd = open(POSTCOPY_DEVICE, O_RDWR | O_CLOEXEC);
-
-	ASSERT_LE(0, fd);
-	EXPECT_EQ(MAP_FAILED, mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
-	EXPECT_EQ(EOPNOTSUPP, errno);
-	EXPECT_EQ(MAP_FAILED, mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0));
-	EXPECT_EQ(EOPNOTSUPP, errno);
-	EXPECT_EQ(MAP_FAILED, mmap(NULL, PAGE, PROT_READ, MAP_SHARED_VALIDATE, fd, 0));
-	EXPECT_EQ(EOPNOTSUPP, errno);
-	close(fd);
-	/* Shared and read only is how the core sees a mapping that may be written. */
-	fd = open(POSTCOPY_DEVICE, O_RDONLY | O_CLOEXEC);
-	EXPECT_EQ(MAP_FAILED, mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0));
-	close(fd);
-}
-
 TEST(mmap_of_a_context_opened_read_only_is_private_memory_all_the_same)
 {
 	int fd = open(POSTCOPY_DEVICE, O_RDONLY | O_CLOEXEC);
