@@ -40,7 +40,7 @@ missing_packages()
 missing_kernels()
 {
 	for kernel in $series; do
-		release=$("$here/kernel.sh" $kernel release 2>/dev/null) || {
+		release=$("$here/kernel.sh" "$kernel" release 2>/dev/null) || {
 			echo "linux-image-$kernel"
 			continue
 		}

@@ -111,7 +111,11 @@ run_one()
 	elif [ "$status" -eq 124 ] || [ "$status" -eq 137 ]; then
 		verdict "not ok" "$name.ends_in_time"
 	elif [ "$count" -eq 0 ]; then
-		[ "$status" -eq 0 ] && verdict ok "$name" || verdict "not ok" "$name"
+		if [ "$status" -eq 0 ]; then
+			verdict ok "$name"
+		else
+			verdict "not ok" "$name"
+		fi
 	elif [ -n "$plan" ] && [ "$plan" -ne "$count" ]; then
 		verdict "not ok" "$name.runs_all_its_tests"
 	elif [ "$status" -ne 0 ] && ! grep -q '^not ok' "$log/tap"; then
@@ -127,7 +131,8 @@ run_one()
 		verdict ok "$name.lets_the_module_unload"
 	else
 		verdict "not ok" "$name.lets_the_module_unload"
-		ps -eo pid,stat,wchan:20,args | grep -v '\[' | sed 's/^/# /'
+		# --ppid 2: kernel threads
+		ps --ppid 2 -N -o pid,stat,wchan:20,args | sed 's/^/# /'
 	fi
 	kernel_log || verdict "not ok" "$name.unloads_without_a_complaint"
 	echo "# $name: $((SECONDS - start)) s"
