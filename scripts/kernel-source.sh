@@ -31,7 +31,7 @@ if [ ! -e "$dir/tools/testing/selftests/kselftest_harness.h" ]; then
 	tmp=$(mktemp -d "${TMPDIR:-/tmp}/postcopy-source.XXXXXX")
 	trap 'rm -rf "$tmp"' EXIT
 	mkdir -p "$dir"
-	# shellcheck disable=SC2086 # a list of words
+	# shellcheck disable=SC2086,SC2046 # lists of words
 	tar -xJf "$tar" -C "$tmp" $(printf 'linux-source-6.12/%s ' $files)
 	cp -a "$tmp/linux-source-6.12/." "$dir/"
 fi

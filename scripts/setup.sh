@@ -22,7 +22,7 @@ test_packages="
 	gcc make libc6-dev pkg-config
 	linux-headers-amd64 linux-headers-6.12-amd64 linux-source-6.12
 	qemu-system-x86 qemu-utils busybox-static cpio kmod xz-utils procps psmisc
-	libnbd-dev libnbd-bin libjansson-dev libseccomp-dev
+	libnbd-dev libnbd-bin libjansson-dev libxxhash-dev libseccomp-dev
 	nbdkit nbdkit-plugin-dev"
 demo_packages=$test_packages
 check_packages="$test_packages
@@ -40,7 +40,7 @@ missing_packages()
 missing_kernels()
 {
 	for kernel in $series; do
-		release=$("$here/kernel.sh" $kernel release 2>/dev/null) || {
+		release=$("$here/kernel.sh" "$kernel" release 2>/dev/null) || {
 			echo "linux-image-$kernel"
 			continue
 		}

@@ -28,7 +28,7 @@ complaints='WARNING:|BUG:|BUG at|Oops|general protection|KASAN|KCSAN|UBSAN|KFENC
 complaints="$complaints|possible (recursive|circular)|lockdep|lock held when|suspicious RCU|rcu.*stall"
 complaints="$complaints|INFO: task|blocked for more than|soft lockup|hard LOCKUP"
 complaints="$complaints|Bad page|Bad rss-counter|bad page map|refcount_t|scheduling while atomic"
-complaints="$complaints|sleeping function|unable to handle|Call Trace|postcopy: .*bug"
+complaints="$complaints|sleeping function|unable to handle"
 # A TCG guest's clock is no better than its host's scheduler.
 harmless='clocksource|hrtimer: interrupt took|loading out-of-tree|module verification failed'
 
@@ -62,9 +62,9 @@ unload()
 kernel_log()
 {
 	dmesg -c > "$log/dmesg"
-	grep -E "$complaints" "$log/dmesg" | grep -vE "$harmless" > "$log/complaints"
-	[ ! -s "$log/complaints" ] || {
-		sed 's/^/# /' "$log/dmesg" | tail -n 80
+	grep -vE "$harmless" "$log/dmesg" | grep -m 1 -E -A 60 "$complaints" > "$log/complaint"
+	[ ! -s "$log/complaint" ] || {
+		sed 's/^/# /' "$log/complaint"
 		return 1
 	}
 }
@@ -89,7 +89,7 @@ pass_on()
 
 run_one()
 {
-	local name=$1 status plan count
+	local name=$1 status plan count start=$SECONDS
 	shift
 
 	load > "$log/output" 2>&1 || {
@@ -98,7 +98,7 @@ run_one()
 		dmesg -c | tail -n 20 | sed 's/^/# /'
 		return
 	}
-	timeout -k 5 "$timeout" "$@" > "$log/output" 2>&1 < /dev/null
+	POSTCOPY_MODULE=$PWD/$module timeout -k 5 "$timeout" "$@" > "$log/output" 2>&1 < /dev/null
 	status=$?
 	pass_on "$name" > "$log/tap"
 	cat "$log/tap"
@@ -111,7 +111,11 @@ run_one()
 	elif [ "$status" -eq 124 ] || [ "$status" -eq 137 ]; then
 		verdict "not ok" "$name.ends_in_time"
 	elif [ "$count" -eq 0 ]; then
-		[ "$status" -eq 0 ] && verdict ok "$name" || verdict "not ok" "$name"
+		if [ "$status" -eq 0 ]; then
+			verdict ok "$name"
+		else
+			verdict "not ok" "$name"
+		fi
 	elif [ -n "$plan" ] && [ "$plan" -ne "$count" ]; then
 		verdict "not ok" "$name.runs_all_its_tests"
 	elif [ "$status" -ne 0 ] && ! grep -q '^not ok' "$log/tap"; then
@@ -127,9 +131,11 @@ run_one()
 		verdict ok "$name.lets_the_module_unload"
 	else
 		verdict "not ok" "$name.lets_the_module_unload"
-		ps -eo pid,stat,wchan:20,args | grep -v '\[' | sed 's/^/# /'
+		# --ppid 2: kernel threads
+		ps --ppid 2 -N -o pid,stat,wchan:20,args | sed 's/^/# /'
 	fi
 	kernel_log || verdict "not ok" "$name.unloads_without_a_complaint"
+	echo "# $name: $((SECONDS - start)) s"
 }
 
 all_names()

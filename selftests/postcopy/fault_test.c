@@ -86,7 +86,7 @@ TEST_F(fault, a_read_waits_for_its_page)
 	EXPECT_EQ(0, request[0].flags);
 	EXPECT_EQ(0, request[0].reserved);
 	EXPECT_GE(now_ms() * 1000000 + 1000000, request[0].time_ns);
-	EXPECT_LT(now_ms() * 1000000, request[0].time_ns + PATIENCE_MS * 1000000);
+	EXPECT_LT(now_ms() * 1000000, request[0].time_ns + PATIENCE_MS * 1000000ULL);
 	EXPECT_FALSE(access_is_done(&a));
 	ASSERT_EQ(0, pages_fill(&self->r, 7, 1, NULL));
 	ASSERT_TRUE(access_wait_done(&a));

@@ -96,8 +96,8 @@ static void make_query(union argument *a)
 #define RESERVED(type)	offsetof(struct type, reserved)
 
 /*
- * @valid: what a valid call gives in the fixture's state: attaching is EBUSY
- * and converting is too.
+ * @valid: what a valid call gives on the fixture's region, which has a helper, is
+ * private and misses pages
  */
 static const struct call {
 	const char *name;
@@ -128,6 +128,8 @@ static const struct call {
 	  NO_RESERVED, 0, 0, make_fill },
 	{ "PAGES_ZERO", POSTCOPY_PAGES_ZERO, true, sizeof(struct postcopy_pages_zero),
 	  NO_RESERVED, 0, 0, make_zero },
+	{ "PAGES_PRESENT", POSTCOPY_PAGES_PRESENT, true, sizeof(struct postcopy_pages_present),
+	  NO_RESERVED, 0, EOPNOTSUPP, make_zero },
 	{ "PAGES_QUERY", POSTCOPY_PAGES_QUERY, true, sizeof(struct postcopy_pages_query),
 	  NO_RESERVED, 0, 0, make_query },
 };

@@ -55,10 +55,12 @@ void page_pattern(struct region *r, size_t page, void *buffer);
 /* True if page @page of the region, read at @at, is as it must be. */
 bool page_is_right(struct region *r, size_t page, const void *at);
 bool page_is_zero(const void *at);
+
 static inline char *page_at(struct region *r, size_t page)
 {
 	return r->address + page * PAGE;
 }
+
 /* nr of pages from @first on that are not as they must be */
 size_t pages_wrong(struct region *r, size_t first, size_t nr);
 
@@ -75,6 +77,7 @@ int page_is_present(struct region *r, size_t page);
 int requests_read(struct region *r, struct postcopy_request *requests, size_t nr);
 /* Requests read until @nr have come. Returns how many did. */
 size_t requests_read_all(struct region *r, struct postcopy_request *requests, size_t nr);
+
 /* Serves requests in a thread until the region ends or the fd is closed. */
 struct server {
 	struct region *r;
@@ -83,6 +86,7 @@ struct server {
 	size_t nr_served;
 	int error;
 };
+
 int server_start(struct server *s, struct region *r);
 int server_stop(struct server *s);
 

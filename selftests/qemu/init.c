@@ -136,7 +136,7 @@ static const char *kernel_argument(const char *name)
 		line[0] = '\0';
 	if (file)
 		fclose(file);
-	for (word = strtok_r(line, " \n", &save); word; word = strtok_r(NULL, " \n", &save)) {
+	for (word = strtok_r(line, "\n ", &save); word; word = strtok_r(NULL, "\n ", &save)) {
 		size_t len = strlen(name);
 
 		if (strncmp(word, name, len))

@@ -61,14 +61,13 @@ while [ $# -gt 0 ]; do
 done
 [ $# -gt 0 ] || { usage >&2; exit 125; }
 
-# Some functions run in a subshell, where an exit status of 125 must be passed on.
 release=$("$scripts/kernel.sh" "$kernel" release) || exit 125
 image=$("$scripts/kernel.sh" "$kernel" image) || exit 125
 [ "$modules" ] || modules=$("$scripts/kernel.sh" "$kernel" root 2>/dev/null) || modules=
 
 tmp=$(mktemp -d /tmp/postcopy-vm.XXXXXX)
 trap 'rm -rf "$tmp"' EXIT
-[ "$out" ] || { out=$tmp/out; }
+[ "$out" ] || out=$tmp/out
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 
@@ -118,14 +117,14 @@ fi
 qemu=(qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -display none
 	-machine pc -m "$mem" -nic none
 	-kernel "$image" -initrd "$tmp/initramfs.cpio" -append "$cmdline $append"
-	-virtfs local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap
+	-virtfs "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap"
 	-virtfs "local,path=$out,mount_tag=out,security_model=none"
 	-serial "file:$out/console.log"
 	-chardev "stdio,id=command,signal=off" -serial chardev:command)
 if [ "$icount" ]; then
 	# A guest in which each `rep movsb` counts as thousands of instructions
 	# would measure copies only.
-	qemu+=(-accel tcg,thread=single -icount shift=0,sleep=off -smp 1
+	qemu+=(-accel "tcg,thread=single" -icount "shift=0,sleep=off" -smp 1
 		-cpu "max,-erms,-fsrm")
 else
 	qemu+=(-accel tcg -smp "$smp" -cpu max)
@@ -139,7 +138,6 @@ for ((boot = 1; boot <= boots; boot++)); do
 	if [ "$interactive" ]; then
 		timeout --foreground -k 5 "$left" "${qemu[@]}" || true
 	else
-		# The dots of a boot that fails must not be read as output.
 		timeout -k 5 "$left" "${qemu[@]}" < /dev/null || true
 	fi
 	[ ! -e "$out/started" ] || break
