@@ -862,11 +862,11 @@ static int recv_migrate(struct recv *r)
 		code = UMIG_FAILED;
 	else
 		code = recv_pages(r);
-	if (code == UMIG_OK)
-		recv_linger(r);
 	if (r->caps_set && r->qmp.fd >= 0)
 		qemu_restore_caps(&r->qmp, r->caps);
 	transfer_stop(&r->transfer);
+	if (code == UMIG_OK)
+		recv_linger(r);
 	recv_report(r, code);
 	return code;
 }

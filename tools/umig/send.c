@@ -658,6 +658,8 @@ static void send_finish(struct send *s)
 {
 	double seconds = (double)(now_ns() - s->started_ns) / 1e9;
 
+	/* Tells the receiver that its ACK has come. */
+	link_close(&s->link);
 	progress_end(&s->progress);
 	if (s->caps_set)
 		qemu_restore_caps(&s->qmp, s->caps);
