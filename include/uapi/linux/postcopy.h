@@ -6,7 +6,10 @@
  *   context  one open of /dev/postcopy.
  *   region   what one mmap() of a context created: the bytes
  *            [offset, offset + length) of a RAM image, all missing at first.
- *            Its id is unique as long as the module is loaded.
+ *            Its id is unique as long as the module is loaded. A MAP_SHARED
+ *            mapping inside a shared region of the same context is another
+ *            mapping of that region, in whatever process; one that overlaps it
+ *            otherwise is EINVAL.
  *   helper   the one holder of a region's helper fd. It reads requests and
  *            answers them with pages. When the fd is closed, for whatever
  *            reason, every unanswered request is queued again for the next
@@ -16,9 +19,11 @@
  *   UNATTACHED  no helper yet; faults on missing pages wait
  *   ATTACHED    a helper holds the helper fd
  *   DETACHED    there was a helper, there is none now; faults wait
- *   CONVERTED   all pages were present and the memory is plain anonymous
- *               memory now; the driver has nothing to do with it any more
- *   DEAD        the owner's last mapping of the region is gone
+ *   CONVERTED   all pages were present and the memory is plain anonymous or
+ *               shared memory now; the driver has nothing to do with it any
+ *               more
+ *   DEAD        the owner's last mapping of the region is gone, or the last of
+ *               any process if it is shared
  *   UNATTACHED -> ATTACHED <-> DETACHED; from any of these CONVERTED or DEAD,
  *   which are final.
  *
@@ -70,6 +75,7 @@
 #define POSTCOPY_PAGES_FILL	_IO(POSTCOPY_IOCTL_TYPE, 0x10)
 #define POSTCOPY_PAGES_ZERO	_IO(POSTCOPY_IOCTL_TYPE, 0x11)
 #define POSTCOPY_PAGES_QUERY	_IO(POSTCOPY_IOCTL_TYPE, 0x12)
+#define POSTCOPY_PAGES_PRESENT	_IO(POSTCOPY_IOCTL_TYPE, 0x13)
 
 /**
  * struct postcopy_context_info - what this kernel module can do
@@ -92,6 +98,8 @@ struct postcopy_context_info {
 
 /* MAP_PRIVATE regions. */
 #define POSTCOPY_FEATURE_PRIVATE	(1ULL << 0)
+/* MAP_SHARED regions, mmap of a helper fd, POSTCOPY_PAGES_PRESENT. */
+#define POSTCOPY_FEATURE_SHARED		(1ULL << 1)
 
 /**
  * struct postcopy_region_list - ids of the regions the caller may attach to
@@ -120,6 +128,8 @@ struct postcopy_region_list {
 
 /* The region was mapped MAP_PRIVATE: it ends as plain anonymous memory. */
 #define POSTCOPY_REGION_PRIVATE		(1U << 0)
+/* The region was mapped MAP_SHARED: it ends as plain shared memory (shmem). */
+#define POSTCOPY_REGION_SHARED		(1U << 1)
 
 enum postcopy_region_state {
 	POSTCOPY_REGION_UNATTACHED	= 0,
@@ -142,7 +152,7 @@ enum postcopy_region_state {
  * @out_length: bytes
  * @out_address: where it is mapped in the owner
  * @out_state: enum postcopy_region_state
- * @out_region_flags: POSTCOPY_REGION_PRIVATE
+ * @out_region_flags: POSTCOPY_REGION_PRIVATE or POSTCOPY_REGION_SHARED
  * @out_pid: process id of the owner in the caller's pid namespace, 0 if it is
  *	not visible there or has exited
  * @out_uid: effective user id of the owner when it mapped the region
@@ -220,6 +230,12 @@ struct postcopy_region_info {
  *            O_NONBLOCK, EINVAL if not even one fits, EFAULT loses no request.
  *   poll()   EPOLLIN requests are queued, EPOLLHUP the region is converted or
  *            dead.
+ *   mmap()   MAP_SHARED, of a shared region or a part of it (the file offset
+ *            counts like all others): the region's memory itself. What is
+ *            received into a missing page there becomes readable to others by
+ *            POSTCOPY_PAGES_PRESENT. Never write to a page that is present. The
+ *            mapping stays when the fd is closed. EOPNOTSUPP for a private
+ *            region, EINVAL outside the region.
  *   close()  detaches. Any number of threads may use the fd at once.
  *
  * Errors: ENOENT no such region, EPERM not allowed, EBUSY the region has a
@@ -308,7 +324,8 @@ struct postcopy_range {
  * @out_nr_zeroed: pages that were missing
  *
  * ioctl(helper_fd, POSTCOPY_PAGES_ZERO, &zero). Takes no memory for the pages
- * and touches no page table. A page that was present is left as it is. All
+ * and touches no page table; what was written to missing pages of a shared
+ * region through a mapping of the helper fd is dropped. A page that was present is left as it is. All
  * ranges are checked before anything is changed. If a signal comes,
  * @out_nr_ranges may be less than @nr_ranges, never 0.
  */
@@ -322,6 +339,29 @@ struct postcopy_pages_zero {
 };
 
 #define POSTCOPY_MAX_RANGES		65536
+
+/**
+ * struct postcopy_pages_present - make pages present that are complete in place
+ * @size: sizeof(struct postcopy_pages_present)
+ * @flags: must be 0
+ * @ranges: address of an array of struct postcopy_range
+ * @nr_ranges: its length, 1 to POSTCOPY_MAX_RANGES
+ * @out_nr_ranges: ranges dealt with, from the first on
+ * @out_nr_marked: pages that were missing
+ *
+ * ioctl(helper_fd, POSTCOPY_PAGES_PRESENT, &present), after their data has been
+ * written through a mapping of the helper fd. Otherwise as POSTCOPY_PAGES_ZERO.
+ *
+ * Errors: EOPNOTSUPP the region is private.
+ */
+struct postcopy_pages_present {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 ranges;
+	__u32 nr_ranges;
+	__u32 out_nr_ranges;
+	__aligned_u64 out_nr_marked;
+};
 
 /**
  * struct postcopy_pages_query - which pages are present
@@ -356,7 +396,7 @@ struct postcopy_pages_query {
 #define POSTCOPY_CONVERT_RETIRE_CONTEXT	(1U << 0)
 
 /**
- * struct postcopy_region_convert - turn a region into plain anonymous memory
+ * struct postcopy_region_convert - turn a region into plain memory
  * @size: sizeof(struct postcopy_region_convert)
  * @flags: 0 or POSTCOPY_CONVERT_RETIRE_CONTEXT
  * @region_id: which region; on a helper fd 0 means the helper's own, and no
@@ -366,7 +406,9 @@ struct postcopy_pages_query {
  * ioctl(fd, POSTCOPY_REGION_CONVERT, &convert). Needs all pages present; parts
  * the owner has unmapped do not count. Nothing in the region changes, running
  * threads notice nothing; afterwards swap, huge pages, KSM, fork and migration
- * treat it as the anonymous memory it is. On a context fd the same permission
+ * treat it as the anonymous memory it is. A shared region becomes plain shared
+ * memory in every process that maps it; later mappings of its context map that
+ * memory. On a context fd the same permission
  * as POSTCOPY_HELPER_ATTACH is needed.
  *
  * Errors: EBUSY pages are missing, nothing was changed; ENOENT, EPERM as for

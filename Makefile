@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# make help lists what can be made. The kernel's own build system reads Kbuild.
+
+# The newest series whose headers are installed, unless KERNEL= or KDIR= says which.
+KERNEL ?= $(lastword $(shell ls -d /lib/modules/*/build 2>/dev/null | cut -d/ -f4 | \
+	sort -V | cut -d. -f1,2))
+W ?= 1
+C ?= 0
+
+ifdef KDIR
+release := $(shell cat $(KDIR)/include/config/kernel.release)
+kdir := $(KDIR)
+build := build/$(release)
+else
+kdir = $(shell scripts/kernel.sh $(KERNEL) build)
+build := build/$(KERNEL)
+endif
+
+DESTDIR ?=
+PREFIX ?= /usr/local
+INSTALL ?= install
+
+.PHONY: all
+all: modules umig ## modules and umig
+
+.PHONY: help
+help: ## this list
+	@echo 'usage: make [TARGET] [NAME=VALUE]...'
+	@awk -F ':.*## ' '/^[a-z_-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo '  KERNEL=6.1|6.12|RELEASE  for which kernel to build or test ($(KERNEL))'
+	@echo '  KDIR=DIR                 a built kernel tree to build against'
+	@echo '  T=NAME                   with test: only this test program or script'
+	@echo '  W=1 C=1                  warnings and sparse, as in the kernel'
+
+# Kernels share no objects, so each is built in a copy of the tree made of symbolic
+# links. -Werror: a module that warns is not built.
+.PHONY: modules
+modules: ## build/KERNEL/drivers/postcopy/postcopy.ko
+	@mkdir -p $(build)
+	@cp -rsf $(CURDIR)/Kbuild $(CURDIR)/drivers $(CURDIR)/include $(build)/
+	@find $(build) -xtype l -delete
+	$(MAKE) -C $(kdir) M=$(CURDIR)/$(build) W=$(W) C=$(C) KCFLAGS=-Werror $(KBUILD) modules
+
+.PHONY: umig
+umig: ## the user space tool
+	@if [ -e tools/umig/Makefile ]; then $(MAKE) -C tools/umig; fi
+
+.PHONY: selftests
+selftests: ## the test programs
+	$(MAKE) -C selftests/qemu
+	$(MAKE) -C selftests/postcopy
+
+.PHONY: test
+test: ## all tests, on both kernels in test VMs (KERNEL=, T= to choose)
+	@scripts/test.sh $(if $(filter command environment,$(origin KERNEL)),--kernel $(KERNEL)) $(T)
+
+.PHONY: demo
+demo: ## a stock QEMU guest migrates by postcopy, in a test VM
+	@scripts/setup.sh demo
+	@selftests/demo.sh
+
+.PHONY: check
+check: ## static checks
+	@scripts/setup.sh check
+	@scripts/check.sh
+
+.PHONY: install
+install: modules umig ## module, umig, man page, udev rule, header
+	$(MAKE) -C $(kdir) M=$(CURDIR)/$(build) INSTALL_MOD_DIR=extra \
+		$(if $(DESTDIR),INSTALL_MOD_PATH=$(DESTDIR)) modules_install
+	$(INSTALL) -D -m 644 include/uapi/linux/postcopy.h $(DESTDIR)$(PREFIX)/include/linux/postcopy.h
+	$(INSTALL) -D -m 644 scripts/60-postcopy.rules $(DESTDIR)/usr/lib/udev/rules.d/60-postcopy.rules
+	@if [ -e tools/umig/Makefile ]; then \
+		$(MAKE) -C tools/umig install DESTDIR=$(DESTDIR) PREFIX=$(PREFIX); fi
+
+.PHONY: clean
+clean: ## removes what was built
+	rm -rf build
+	$(MAKE) -C selftests/qemu clean
+	@if [ -e tools/umig/Makefile ]; then $(MAKE) -C tools/umig clean; fi

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Claims: who changes which pages.
+ *
+ * Whatever makes pages present (fill, zero) or needs them to stay as they are
+ * (convert) claims their indexes first, so that two of them never work on one
+ * page at once. A fill's claim also tells the fault handler that it is called
+ * for that fill. There are at most as many claims as threads of the helper.
+ */
+#include "postcopy.h"
+
+static bool claim_overlaps(struct postcopy_region *region,
+			   const struct postcopy_claim *claim)
+{
+	struct postcopy_claim *other;
+
+	lockdep_assert_held(&region->claims_lock);
+	list_for_each_entry(other, &region->claims, node)
+		if (claim->first <= other->last && other->first <= claim->last)
+			return true;
+	return false;
+}
+
+static bool claim_try(struct postcopy_region *region, struct postcopy_claim *claim)
+{
+	bool overlaps;
+
+	spin_lock(&region->claims_lock);
+	overlaps = claim_overlaps(region, claim);
+	if (!overlaps)
+		list_add(&claim->node, &region->claims);
+	spin_unlock(&region->claims_lock);
+	return !overlaps;
+}
+
+/**
+ * postcopy_claim_killable() - claim pages, wait for other claims on them
+ * @region: the region
+ * @claim: the caller's, stays in use until postcopy_claim_release()
+ * @first: first index
+ * @last: last index, inclusive
+ *
+ * Context: sleeps; mmap_lock of the owner is not held.
+ * Return: 0 or EINTR (a fatal signal).
+ */
+int postcopy_claim_killable(struct postcopy_region *region,
+			    struct postcopy_claim *claim,
+			    unsigned long first, unsigned long last)
+{
+	claim->first = first;
+	claim->last = last;
+	claim->task = current;
+	if (wait_event_killable(region->claims_wait, claim_try(region, claim)))
+		return -EINTR;
+	return 0;
+}
+
+/**
+ * postcopy_claim_release() - give a claim back
+ * @region: the region
+ * @claim: from postcopy_claim_killable()
+ */
+void postcopy_claim_release(struct postcopy_region *region,
+			    struct postcopy_claim *claim)
+{
+	spin_lock(&region->claims_lock);
+	list_del(&claim->node);
+	spin_unlock(&region->claims_lock);
+	/* wq_has_sleeper()'s barrier pairs with prepare_to_wait(). */
+	if (wq_has_sleeper(&region->claims_wait))
+		wake_up(&region->claims_wait);
+}
+
+/**
+ * postcopy_claim_of_current() - does the current thread have a claim on a page?
+ * @region: the region
+ * @index: the page
+ *
+ * Return: the claim, which only the current thread can give back, or NULL.
+ */
+struct postcopy_claim *postcopy_claim_of_current(struct postcopy_region *region,
+						 unsigned long index)
+{
+	struct postcopy_claim *claim, *found = NULL;
+
+	spin_lock(&region->claims_lock);
+	list_for_each_entry(claim, &region->claims, node) {
+		if (claim->task == current &&
+		    claim->first <= index && index <= claim->last) {
+			found = claim;
+			break;
+		}
+	}
+	spin_unlock(&region->claims_lock);
+	return found;
+}

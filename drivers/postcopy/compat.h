@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The sources are written for the newest kernel; what older ones lack is made
+ * up for here and nowhere else.
+ */
+#ifndef _POSTCOPY_COMPAT_H
+#define _POSTCOPY_COMPAT_H
+
+#include <linux/version.h>
+#include <linux/mm.h>
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 1, 0)
+#error postcopy needs Linux 6.1 or later
+#endif
+
+/* vm_operations_struct.get_policy tells the interleave index since 6.7. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 7, 0)
+#define POSTCOPY_GET_POLICY_ARGS	unsigned long address
+#define POSTCOPY_GET_POLICY_PASS	address
+#else
+#define POSTCOPY_GET_POLICY_ARGS	unsigned long address, pgoff_t *ilx
+#define POSTCOPY_GET_POLICY_PASS	address, ilx
+#endif
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+static inline void vm_flags_set(struct vm_area_struct *vma, vm_flags_t flags)
+{
+	mmap_assert_write_locked(vma->vm_mm);
+	vma->vm_flags |= flags;
+}
+
+static inline void vm_flags_clear(struct vm_area_struct *vma, vm_flags_t flags)
+{
+	mmap_assert_write_locked(vma->vm_mm);
+	vma->vm_flags &= ~flags;
+}
+#endif
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 4, 0)
+/* No per-VMA lock before 6.4: mmap_lock covers it all. */
+static inline void vma_start_write(struct vm_area_struct *vma)
+{
+	mmap_assert_write_locked(vma->vm_mm);
+}
+
+static inline void release_fault_lock(struct vm_fault *vmf)
+{
+	mmap_read_unlock(vmf->vma->vm_mm);
+}
+#endif
+
+#endif /* _POSTCOPY_COMPAT_H */

@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A context: one open of /dev/postcopy, and what can be asked of it.
+ *
+ * Retiring. A stock VMM keeps its fd open as long as it lives, and an open file
+ * pins the module whose file_operations it has. So when the context's last
+ * region has been converted and whoever converted it says that no more will
+ * come, the file is taken away from us: it gets /dev/zero's file_operations and
+ * loses its right to read and write, which leaves the VMM a dead fd. What makes
+ * this safe against threads that use the fd at that moment:
+ *
+ *	CPU 1 (ioctl, mmap, poll)		CPU 2 (context_retire)
+ *	loads f_op->method
+ *						private_data = NULL
+ *						f_op = /dev/zero's
+ *						puts the file's references
+ *	method: private_data is NULL: fails
+ *
+ * or it found private_data before and holds a reference on the context, hence
+ * on the module, until it leaves. In between it does not sleep, which
+ * synchronize_rcu_tasks() at unload waits for.
+ */
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/poll.h>
+#include <linux/slab.h>
+
+#include "postcopy.h"
+
+/*
+ * SEEK_END: VMMs ask how large the file is and refuse one smaller than their
+ * RAM. Any RAM fits.
+ */
+#define CONTEXT_FILE_SIZE	(1LL << 62)
+
+static void context_free(struct kref *kref)
+{
+	struct postcopy_context *context =
+		container_of(kref, struct postcopy_context, kref);
+
+	mutex_destroy(&context->lock);
+	kfree_rcu(context, rcu);
+	module_put(THIS_MODULE);
+}
+
+/**
+ * postcopy_context_get() - take a reference
+ * @context: on which the caller has one already
+ */
+void postcopy_context_get(struct postcopy_context *context)
+{
+	kref_get(&context->kref);
+}
+
+/**
+ * postcopy_context_put() - drop a reference
+ * @context: may be freed, and with it the module's last reference dropped
+ */
+void postcopy_context_put(struct postcopy_context *context)
+{
+	kref_put(&context->kref, context_free);
+}
+
+/* The file's context with a reference, or NULL if it is retired. */
+static struct postcopy_context *context_of(struct file *file)
+{
+	struct postcopy_context *context;
+
+	rcu_read_lock();
+	context = READ_ONCE(file->private_data);
+	if (context && !kref_get_unless_zero(&context->kref))
+		context = NULL;
+	rcu_read_unlock();
+	return context;
+}
+
+static int context_open(struct inode *inode, struct file *file)
+{
+	struct postcopy_context *context;
+
+	context = kzalloc(sizeof(*context), GFP_KERNEL_ACCOUNT);
+	if (!context)
+		return -ENOMEM;
+	kref_init(&context->kref);
+	mutex_init(&context->lock);
+	INIT_LIST_HEAD(&context->shared);
+	context->file = file;
+	__module_get(THIS_MODULE);
+	file->private_data = context;
+	return 0;
+}
+
+/*
+ * Under context->lock: parts file and context. The caller owes a
+ * postcopy_context_put() for the file's reference if this returns it.
+ */
+static struct file *context_part(struct postcopy_context *context)
+{
+	struct file *file = context->file;
+
+	lockdep_assert_held(&context->lock);
+	context->file = NULL;
+	if (file)
+		WRITE_ONCE(file->private_data, NULL);
+	return file;
+}
+
+static int context_release(struct inode *inode, struct file *file)
+{
+	struct postcopy_context *context = context_of(file);
+	struct file *parted;
+
+	if (!context)
+		return 0;
+	mutex_lock(&context->lock);
+	parted = context_part(context);
+	mutex_unlock(&context->lock);
+	if (parted) {
+		postcopy_shared_forget(context);
+		postcopy_context_put(context);
+	}
+	postcopy_context_put(context);
+	return 0;
+}
+
+/**
+ * postcopy_context_retire() - let go of a file that nobody needs any more
+ * @context: stays open if it has a region, was polled or is released already
+ *
+ * Context: may sleep; takes context->lock. The caller holds a reference.
+ */
+void postcopy_context_retire(struct postcopy_context *context)
+{
+	struct file *file = NULL;
+
+	mutex_lock(&context->lock);
+	/*
+	 * While context->file is set, __fput() has not got past our release
+	 * and the file is there, even if its last reference is gone.
+	 */
+	if (!context->nr_regions && !context->polled)
+		file = context_part(context);
+	if (file) {
+		if ((file->f_mode & (FMODE_READ | FMODE_WRITE)) == FMODE_READ)
+			i_readcount_dec(file_inode(file));
+		file->f_mode &= ~(FMODE_READ | FMODE_WRITE);
+		/* The modes first: a mapping of zeros must never succeed. */
+		smp_store_release(&file->f_op, postcopy_zero_file->f_op);
+	}
+	mutex_unlock(&context->lock);
+	if (!file)
+		return;
+	postcopy_shared_forget(context);
+	/* What the file held: the module through f_op, and the context. */
+	module_put(THIS_MODULE);
+	postcopy_context_put(context);
+}
+
+static int context_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	struct postcopy_context *context = context_of(file);
+	int err;
+
+	/* Without a context it has been retired just now. */
+	if (!context)
+		return -ENODEV;
+	if (vma->vm_pgoff >= (S64_MAX >> PAGE_SHIFT) - vma_pages(vma))
+		err = -EOVERFLOW;
+	else if (vma->vm_flags & (VM_SHARED | VM_MAYSHARE))
+		err = postcopy_mmap_shared(context, vma);
+	else
+		err = postcopy_mmap_private(context, vma);
+	postcopy_context_put(context);
+	return err;
+}
+
+static loff_t context_llseek(struct file *file, loff_t offset, int whence)
+{
+	return fixed_size_llseek(file, offset, whence, CONTEXT_FILE_SIZE);
+}
+
+static __poll_t context_poll(struct file *file, poll_table *wait)
+{
+	struct postcopy_context *context = context_of(file);
+	__poll_t events = 0;
+	bool retired;
+
+	if (!context)
+		return EPOLLERR;
+	mutex_lock(&context->lock);
+	retired = !context->file;
+	/* An epoll item stays on our wait queue as long as the file is open. */
+	context->polled = true;
+	mutex_unlock(&context->lock);
+	if (retired) {
+		events = EPOLLERR;
+	} else {
+		poll_wait(file, &postcopy_region_wait, wait);
+		if (atomic64_read(&context->list_seq) !=
+		    atomic64_read(&postcopy_region_seq))
+			events = EPOLLIN | EPOLLRDNORM;
+	}
+	postcopy_context_put(context);
+	return events;
+}
+
+static long context_info(void *object, union postcopy_ioctl_arg *arg,
+			 void __user *uarg)
+{
+	struct postcopy_context_info *info = &arg->context_info;
+
+	if (info->flags || info->reserved)
+		return -EINVAL;
+	info->out_features = POSTCOPY_FEATURE_PRIVATE | POSTCOPY_FEATURE_SHARED;
+	info->out_page_size = PAGE_SIZE;
+	return 0;
+}
+
+static long context_region_list(void *object, union postcopy_ioctl_arg *arg,
+				void __user *uarg)
+{
+	return postcopy_region_list(object, &arg->region_list);
+}
+
+/* The region named by id, with a reference, if the context may have it. */
+static struct postcopy_region *context_region(struct postcopy_context *context,
+					      u64 id)
+{
+	struct postcopy_region *region = postcopy_region_find(id);
+
+	if (!region)
+		return ERR_PTR(-ENOENT);
+	if (!postcopy_region_permitted(region, context)) {
+		postcopy_region_put(region);
+		return ERR_PTR(-EPERM);
+	}
+	return region;
+}
+
+static long context_region_info(void *object, union postcopy_ioctl_arg *arg,
+				void __user *uarg)
+{
+	struct postcopy_region_info *info = &arg->region_info;
+	struct postcopy_region *region;
+
+	if (info->flags || info->reserved)
+		return -EINVAL;
+	region = context_region(object, info->region_id);
+	if (IS_ERR(region))
+		return PTR_ERR(region);
+	postcopy_region_describe(region, info);
+	postcopy_region_put(region);
+	return 0;
+}
+
+static long context_region_convert(void *object, union postcopy_ioctl_arg *arg,
+				   void __user *uarg)
+{
+	struct postcopy_region *region;
+	long ret;
+
+	region = context_region(object, arg->region_convert.region_id);
+	if (IS_ERR(region))
+		return PTR_ERR(region);
+	ret = postcopy_region_convert(region, &arg->region_convert);
+	postcopy_region_put(region);
+	return ret;
+}
+
+static long context_helper_attach(void *object, union postcopy_ioctl_arg *arg,
+				  void __user *uarg)
+{
+	struct postcopy_region *region;
+	long ret;
+
+	if (arg->helper_attach.flags || arg->helper_attach.reserved)
+		return -EINVAL;
+	region = context_region(object, arg->helper_attach.region_id);
+	if (IS_ERR(region))
+		return PTR_ERR(region);
+	ret = postcopy_helper_attach(region, uarg);
+	postcopy_region_put(region);
+	return ret;
+}
+
+static const struct postcopy_ioctl context_ioctls[] = {
+	POSTCOPY_IOCTL(POSTCOPY_CONTEXT_INFO, postcopy_context_info,
+		       reserved, context_info),
+	POSTCOPY_IOCTL(POSTCOPY_REGION_LIST, postcopy_region_list,
+		       out_nr_ids, context_region_list),
+	POSTCOPY_IOCTL(POSTCOPY_REGION_INFO, postcopy_region_info,
+		       out_wait_histogram, context_region_info),
+	POSTCOPY_IOCTL(POSTCOPY_REGION_CONVERT, postcopy_region_convert,
+		       out_nr_missing, context_region_convert),
+	{
+		.cmd = POSTCOPY_HELPER_ATTACH,
+		.min_size = offsetofend(struct postcopy_helper_attach, reserved),
+		.size = sizeof(struct postcopy_helper_attach),
+		.run = context_helper_attach,
+		.copies_out = true,
+	},
+};
+
+static long context_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	struct postcopy_context *context = context_of(file);
+	long ret;
+
+	if (!context)
+		return -ENOTTY;
+	ret = postcopy_ioctl_run(context_ioctls, ARRAY_SIZE(context_ioctls),
+				 context, cmd, arg);
+	postcopy_context_put(context);
+	return ret;
+}
+
+const struct file_operations postcopy_context_fops = {
+	.owner = THIS_MODULE,
+	.open = context_open,
+	.release = context_release,
+	.mmap = context_mmap,
+	.get_unmapped_area = thp_get_unmapped_area,
+	.llseek = context_llseek,
+	.poll = context_poll,
+	.unlocked_ioctl = context_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+};

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The fault handler of a region.
+ *
+ * The core calls it for a page table entry that is none. What that means is for
+ * the present map to say:
+ *
+ *	present		the page was delivered as zeros, or its owner has dropped
+ *			it since (MADV_DONTNEED): zeros
+ *	missing, and we run inside the helper's FILL of this very page
+ *			hand the core the page with the data
+ *	missing		make a request, let go of the fault lock, wait, and have
+ *			the access tried again
+ *
+ * It fails closed: whatever can neither wait nor be answered is SIGBUS.
+ *
+ * In a shared region a present page is for shmem to map. Whatever shmem has in
+ * its page cache, a mapping never covers a page that is missing: pages of a large
+ * folio are mapped one by one.
+ */
+#include <linux/highmem.h>
+#include <linux/oom.h>
+#include <linux/pagemap.h>
+#include <linux/pfn_t.h>
+#include <linux/sched/signal.h>
+#include <linux/timekeeping.h>
+
+#include "postcopy.h"
+
+/*
+ * A write to a private mapping comes with the new anonymous page in
+ * vmf->cow_page; the core then copies vmf->page into it. The content is in
+ * cow_page already, so that is the page to hand over, locked and with a
+ * reference as the core expects. The copy of a page to itself stays in the
+ * first-level cache.
+ */
+static vm_fault_t fault_hand_over(struct vm_fault *vmf)
+{
+	lock_page(vmf->cow_page);
+	get_page(vmf->cow_page);
+	vmf->page = vmf->cow_page;
+	return VM_FAULT_LOCKED;
+}
+
+/* A page that is present and not mapped holds zeros. */
+static vm_fault_t fault_zero(struct vm_fault *vmf)
+{
+	/* Unless the OOM reaper has unmapped it: then the process is dying. */
+	vm_fault_t ret = check_stable_address_space(vmf->vma->vm_mm);
+
+	if (ret)
+		return ret;
+	if (vmf->cow_page) {
+		clear_user_highpage(vmf->cow_page, vmf->address);
+		return fault_hand_over(vmf);
+	}
+	/* The same special entry that anonymous memory has for it. */
+	return vmf_insert_mixed(vmf->vma, vmf->address,
+				pfn_to_pfn_t(page_to_pfn(ZERO_PAGE(vmf->address))));
+}
+
+static void fault_account_wait(struct postcopy_region *region, u64 ns)
+{
+	unsigned int bucket = min(fls64(ns >> 10), POSTCOPY_WAIT_BUCKETS - 1);
+	s64 max = atomic64_read(&region->wait_max_ns);
+
+	atomic64_inc(&region->wait_histogram[bucket]);
+	atomic64_add(ns, &region->wait_ns);
+	while (ns > max && !atomic64_try_cmpxchg(&region->wait_max_ns, &max, ns))
+		;
+}
+
+static unsigned int fault_wait_state(unsigned int flags)
+{
+	unsigned int state = TASK_KILLABLE;
+
+	if (flags & FAULT_FLAG_INTERRUPTIBLE)
+		state = TASK_INTERRUPTIBLE;
+	/* From user mode no lock can be held that a freezing task must not. */
+	if (flags & FAULT_FLAG_USER)
+		state |= TASK_FREEZABLE;
+	return state;
+}
+
+static vm_fault_t fault_missing(struct postcopy_region *region,
+				unsigned long index, struct vm_fault *vmf)
+{
+	unsigned int flags = vmf->flags;
+	struct postcopy_req *req;
+	u64 start;
+
+	/* The caller cannot let go of its lock, or must not wait any more. */
+	if (!(flags & FAULT_FLAG_ALLOW_RETRY) ||
+	    (current->flags & (PF_EXITING | PF_DUMPCORE)))
+		return VM_FAULT_SIGBUS;
+
+	atomic64_inc(&region->total_faults);
+	req = postcopy_req_find(region, index, flags & FAULT_FLAG_WRITE);
+	if (IS_ERR(req))
+		return VM_FAULT_OOM;
+	if (!req)	/* has just become present: have it looked at again */
+		return VM_FAULT_NOPAGE;
+
+	if (flags & FAULT_FLAG_RETRY_NOWAIT) {
+		/* KVM's asynchronous page fault: the lock stays as it is. */
+		postcopy_req_put(req);
+		return VM_FAULT_RETRY;
+	}
+
+	/* With the lock goes the VMA and its reference on the region. */
+	postcopy_region_get(region);
+	release_fault_lock(vmf);
+	start = ktime_get_ns();
+	wait_for_completion_state(&req->present, fault_wait_state(flags));
+	fault_account_wait(region, ktime_get_ns() - start);
+	postcopy_req_put(req);
+	postcopy_region_put(region);
+	/* Present or interrupted: the caller knows what to do about signals. */
+	return VM_FAULT_RETRY;
+}
+
+/**
+ * postcopy_private_fault() - ->fault of a private region
+ * @vmf: the fault; for a write the core has allocated vmf->cow_page
+ *
+ * Context: mmap_lock for reading or the per-VMA lock; given up if it waits,
+ * and then VM_FAULT_RETRY is returned.
+ */
+vm_fault_t postcopy_private_fault(struct vm_fault *vmf)
+{
+	struct postcopy_region *region = vmf->vma->vm_private_data;
+	unsigned long index = vmf->pgoff - region->first;
+	struct postcopy_claim *claim;
+
+	/* A forked child, or beyond the end after mremap. */
+	if (vmf->vma->vm_mm != region->mm || index >= region->nr_pages)
+		return VM_FAULT_SIGBUS;
+
+	/* Pairs with the barrier in postcopy_pages_mark(). */
+	if (test_bit_acquire(index, region->present))
+		return fault_zero(vmf);
+
+	if (vmf->flags & FAULT_FLAG_REMOTE) {
+		claim = postcopy_claim_of_current(region, index);
+		if (claim)
+			return postcopy_fill_supply(claim, vmf) ?:
+			       fault_hand_over(vmf);
+	}
+	return fault_missing(region, index, vmf);
+}
+
+/**
+ * postcopy_shared_fault() - ->fault of a shared region
+ * @vmf: the fault
+ *
+ * Context: as postcopy_private_fault().
+ */
+vm_fault_t postcopy_shared_fault(struct vm_fault *vmf)
+{
+	struct postcopy_region *region = vmf->vma->vm_private_data;
+	unsigned long index = vmf->pgoff - region->first;
+	struct page *page;
+	vm_fault_t ret;
+	int err;
+
+	if (index >= region->nr_pages)
+		return VM_FAULT_SIGBUS;
+	/* Pairs with the barrier in postcopy_pages_mark(). */
+	if (!test_bit_acquire(index, region->present))
+		return fault_missing(region, index, vmf);
+
+	ret = region->shmem_ops->fault(vmf);
+	if (!(ret & VM_FAULT_LOCKED))
+		return ret;
+	page = vmf->page;
+	if (!PageCompound(page))
+		return ret;
+	/* Of a large folio the core might map all. */
+	err = vm_insert_page(vmf->vma, vmf->address, page);
+	unlock_page(page);
+	put_page(page);
+	vmf->page = NULL;
+	ret &= ~VM_FAULT_LOCKED;
+	if (!err || err == -EBUSY)
+		return ret | VM_FAULT_NOPAGE;
+	return ret | vmf_error(err);
+}
+
+/**
+ * postcopy_shared_map_pages() - ->map_pages of a shared region: fault-around
+ * @vmf: a read fault
+ * @first: page of the RAM image from which to map what is there
+ * @last: the last such page
+ *
+ * Only the run of present pages around the fault is mapped, and only where there
+ * is a page table: into an empty PMD shmem's method might put a huge page. None
+ * goes away meanwhile, see shared.c on collapsing.
+ *
+ * Context: as postcopy_private_fault(), and RCU read lock.
+ */
+vm_fault_t postcopy_shared_map_pages(struct vm_fault *vmf, pgoff_t first,
+				     pgoff_t last)
+{
+	struct postcopy_region *region = vmf->vma->vm_private_data;
+	unsigned long index = vmf->pgoff - region->first;
+	unsigned long i;
+
+	if (index >= region->nr_pages || pmd_none(*vmf->pmd) ||
+	    !test_bit_acquire(index, region->present))
+		return 0;
+	for (i = index; region->first + i > first && i > 0; i--)
+		if (!test_bit(i - 1, region->present))
+			break;
+	first = region->first + i;
+	last = min(last, region->first + region->nr_pages - 1);
+	i = find_next_zero_bit(region->present, last - region->first + 1, index);
+	last = region->first + i - 1;
+	return region->shmem_ops->map_pages(vmf, first, last);
+}

@@ -1,0 +1,453 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Making pages present: with data, or as zeros.
+ *
+ * A fill runs the core's own fault handling on the owner's address, in the
+ * helper's thread: the core allocates the anonymous page with the owner's NUMA
+ * policy and memory cgroup, calls our ->fault, which recognises the fill by its
+ * claim and copies the helper's data into that page, and then maps it. So the
+ * page is complete before anybody can see it. Only then its present bit is set
+ * and those who wait are woken.
+ *
+ * The data is copied with page faults disabled, for mmap_lock of the owner is
+ * held: taking a fault on the helper's memory there would nest two mmap_locks.
+ * It is faulted in before; if it has been paged out again meanwhile the fill
+ * stops there and goes round again.
+ */
+#include <linux/highmem.h>
+#include <linux/pagemap.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/uaccess.h>
+
+#include "postcopy.h"
+
+/* Pages filled under one hold of mmap_lock: a writer waits for some 0.5 ms. */
+#define FILL_BATCH	512UL
+/* Pages marked before the CPU is offered to others. */
+#define MARK_BATCH	(1UL << 20)
+
+struct fill {
+	struct postcopy_claim claim;
+	const void __user *data;	/* of the page at index */
+	unsigned long index;
+	struct vm_area_struct *vma;	/* the last one used */
+	bool supplied;			/* ->fault has been called for index */
+	bool unreadable;		/* data was not there */
+};
+
+/**
+ * postcopy_fill_supply() - copy the data of the fill under way into its page
+ * @claim: of the current thread, on the page that @vmf is about
+ * @vmf: with cow_page to fill
+ *
+ * Context: in ->fault, called by the fill itself. Does not sleep.
+ * Return: 0 or VM_FAULT_SIGBUS.
+ */
+vm_fault_t postcopy_fill_supply(struct postcopy_claim *claim, struct vm_fault *vmf)
+{
+	struct fill *fill = container_of(claim, struct fill, claim);
+	unsigned long left;
+	void *to;
+
+	if (WARN_ON_ONCE(!vmf->cow_page))
+		return VM_FAULT_SIGBUS;
+
+	to = kmap_local_page(vmf->cow_page);
+	pagefault_disable();
+	left = __copy_from_user_inatomic(to, fill->data, PAGE_SIZE);
+	pagefault_enable();
+	kunmap_local(to);
+	fill->unreadable = left;
+	if (left)
+		return VM_FAULT_SIGBUS;
+	flush_dcache_page(vmf->cow_page);
+	fill->supplied = true;
+	return 0;
+}
+
+/* Set some bits of a word; the number of those that were clear. */
+static unsigned int mark_word(unsigned long *word, unsigned long mask)
+{
+	unsigned long old;
+
+	/*
+	 * Whole words are ours by our claim; a part of one shares it with
+	 * others.
+	 */
+	if (mask == ~0UL) {
+		old = READ_ONCE(*word);
+		smp_store_release(word, mask);
+	} else {
+		old = atomic_long_fetch_or(mask, (atomic_long_t *)word);
+	}
+	return hweight_long(mask & ~old);
+}
+
+/**
+ * postcopy_pages_mark() - pages are present: say so and wake who waits
+ * @region: the region
+ * @first: index of the first page, all of which the caller has claimed
+ * @nr: pages, at least 1
+ *
+ * Context: may sleep.
+ * Return: how many of them were missing.
+ */
+unsigned long postcopy_pages_mark(struct postcopy_region *region,
+				  unsigned long first, unsigned long nr)
+{
+	unsigned long last = first + nr - 1;
+	unsigned long word, marked = 0;
+
+	for (word = BIT_WORD(first); word <= BIT_WORD(last); word++) {
+		unsigned long mask = ~0UL;
+
+		if (word == BIT_WORD(first))
+			mask &= BITMAP_FIRST_WORD_MASK(first);
+		if (word == BIT_WORD(last))
+			mask &= BITMAP_LAST_WORD_MASK(last + 1);
+		marked += mark_word(&region->present[word], mask);
+	}
+	atomic_long_add(marked, &region->nr_present);
+	smp_mb();	/* see request.c */
+	if (atomic_long_read(&region->nr_requests))
+		postcopy_req_answer(region, first, nr);
+	return marked;
+}
+
+/* The owner's VMA for a page of the region, or NULL if it has unmapped it. */
+static struct vm_area_struct *fill_vma(struct postcopy_region *region,
+				       struct fill *fill, unsigned long address)
+{
+	struct vm_area_struct *vma = fill->vma;
+
+	mmap_assert_locked(region->mm);
+	if (!vma || address < vma->vm_start || address >= vma->vm_end) {
+		vma = vma_lookup(region->mm, address);
+		if (vma && !postcopy_vma_of(vma, region))
+			vma = NULL;
+		fill->vma = vma;
+	}
+	return vma;
+}
+
+/* 1: filled, 0: nothing is mapped there, or -errno. */
+static int fill_page(struct postcopy_region *region, struct fill *fill)
+{
+	unsigned long address = region->address + (fill->index << PAGE_SHIFT);
+	struct vm_area_struct *vma = fill_vma(region, fill, address);
+	vm_fault_t ret;
+
+	if (!vma)
+		return 0;
+	fill->supplied = false;
+	fill->unreadable = false;
+	ret = handle_mm_fault(vma, address, FAULT_FLAG_WRITE | FAULT_FLAG_REMOTE,
+			      NULL);
+	if (ret & VM_FAULT_ERROR) {
+		if (fill->unreadable)
+			return -EAGAIN;
+		/* Else the owner is being killed and its memory reaped. */
+		return ret & VM_FAULT_OOM ? -ENOMEM : -ESRCH;
+	}
+	/*
+	 * A missing page has no page table entry, so ->fault must have been
+	 * called and nobody else can have put one there.
+	 */
+	if (WARN_ON_ONCE(!fill->supplied || (ret & VM_FAULT_NOPAGE)))
+		return -EIO;
+	return 1;
+}
+
+/*
+ * Fill the missing ones among fill->claim's pages, under one hold of mmap_lock.
+ * Returns how many pages were dealt with or, if not even one was, -errno.
+ */
+static long fill_claimed(struct postcopy_region *region, struct fill *fill,
+			 u64 *nr_filled)
+{
+	const struct postcopy_claim *claim = &fill->claim;
+	const void __user *data = fill->data;
+	long done, err = 0;
+
+	if (!mmget_not_zero(region->mm))
+		return -ESRCH;
+	err = mmap_read_lock_killable(region->mm);
+	if (err)
+		goto out_mm;
+	fill->vma = NULL;
+	for (fill->index = claim->first; fill->index <= claim->last; fill->index++) {
+		fill->data = data + ((fill->index - claim->first) << PAGE_SHIFT);
+		if (test_bit(fill->index, region->present))
+			continue;
+		err = fill_page(region, fill);
+		if (err < 0)
+			break;
+		*nr_filled += err;
+		err = 0;
+	}
+	mmap_read_unlock(region->mm);
+	done = fill->index - claim->first;
+	if (done)
+		postcopy_pages_mark(region, claim->first, done);
+out_mm:
+	/* Not the last one here: that would unmap the region under our claim. */
+	mmput_async(region->mm);
+	return err && !done ? err : done;
+}
+
+static long fill_batch(struct postcopy_region *region, const void __user *data,
+		       unsigned long first, unsigned long nr, u64 *nr_filled)
+{
+	struct fill fill = { .data = data };
+	size_t unreadable;
+	long ret;
+
+	unreadable = fault_in_readable(data, nr << PAGE_SHIFT);
+	nr -= DIV_ROUND_UP(unreadable, PAGE_SIZE);
+	if (!nr)
+		return -EFAULT;
+	ret = postcopy_claim_killable(region, &fill.claim, first, first + nr - 1);
+	if (ret)
+		return ret;
+	ret = postcopy_region_alive(region);
+	if (!ret && region->backing)
+		ret = postcopy_shared_fill(region, data, first, nr, nr_filled);
+	else if (!ret)
+		ret = fill_claimed(region, &fill, nr_filled);
+	postcopy_claim_release(region, &fill.claim);
+	return ret;
+}
+
+/**
+ * postcopy_pages_fill() - POSTCOPY_PAGES_FILL
+ * @region: the helper's
+ * @fill: in and out
+ *
+ * Context: sleeps; several threads may at once.
+ * Return: 0 if at least one page was dealt with, else -errno as the header says.
+ */
+long postcopy_pages_fill(struct postcopy_region *region,
+			 struct postcopy_pages_fill *fill)
+{
+	const void __user *data = u64_to_user_ptr(fill->data);
+	unsigned long first, nr, done = 0;
+	u64 nr_filled = 0;
+	long ret;
+
+	if (fill->flags)
+		return -EINVAL;
+	ret = postcopy_region_alive(region);
+	if (ret)
+		return ret;
+	ret = postcopy_region_indexes(region, fill->offset, fill->length,
+				      &first, &nr);
+	if (ret)
+		return ret;
+	if (!access_ok(data, nr << PAGE_SHIFT))
+		return -EFAULT;
+
+	while (done < nr) {
+		ret = fill_batch(region, data + (done << PAGE_SHIFT), first + done,
+				 min(nr - done, FILL_BATCH), &nr_filled);
+		if (ret > 0)
+			done += ret;
+		/* EAGAIN: paged out between being faulted in and copied. */
+		else if (ret != -EAGAIN)
+			break;
+		if (signal_pending(current))
+			break;
+		cond_resched();
+	}
+	if (!done)
+		return ret == -EAGAIN ? -EINTR : ret;
+	atomic64_add(nr_filled, &region->total_filled);
+	fill->out_length = (u64)done << PAGE_SHIFT;
+	fill->out_nr_filled = nr_filled;
+	return 0;
+}
+
+/* What POSTCOPY_PAGES_ZERO and POSTCOPY_PAGES_PRESENT have in common. */
+struct fill_ranges {
+	u64 ranges;		/* user address */
+	u32 nr_ranges;
+	bool zero;
+	u32 done;		/* ranges dealt with */
+	u64 nr_marked;		/* pages that were missing */
+};
+
+static int ranges_check(struct postcopy_region *region,
+			const struct postcopy_range *ranges, u32 nr_ranges)
+{
+	unsigned long first, nr;
+	u32 i;
+
+	for (i = 0; i < nr_ranges; i++)
+		if (postcopy_region_indexes(region, ranges[i].offset,
+					    ranges[i].length, &first, &nr))
+			return -EINVAL;
+	return 0;
+}
+
+static long range_mark(struct postcopy_region *region,
+		       const struct postcopy_range *range, bool zero,
+		       u64 *nr_marked)
+{
+	struct postcopy_claim claim;
+	unsigned long first, nr, batch;
+	long ret;
+
+	ret = postcopy_region_indexes(region, range->offset, range->length,
+				      &first, &nr);
+	if (ret)
+		return ret;
+	ret = postcopy_claim_killable(region, &claim, first, first + nr - 1);
+	if (ret)
+		return ret;
+	ret = postcopy_region_alive(region);
+	/* Somebody may have begun to write there. */
+	if (!ret && zero && region->backing)
+		ret = postcopy_shared_punch(region, first, nr);
+	for (; !ret && nr; first += batch, nr -= batch) {
+		batch = min(nr, MARK_BATCH);
+		*nr_marked += postcopy_pages_mark(region, first, batch);
+		cond_resched();
+	}
+	postcopy_claim_release(region, &claim);
+	return ret;
+}
+
+static long ranges_mark(struct postcopy_region *region, struct fill_ranges *r)
+{
+	struct postcopy_range *ranges;
+	long ret;
+
+	if (!r->nr_ranges || r->nr_ranges > POSTCOPY_MAX_RANGES)
+		return -EINVAL;
+	ret = postcopy_region_alive(region);
+	if (ret)
+		return ret;
+	ranges = vmemdup_user(u64_to_user_ptr(r->ranges),
+			      r->nr_ranges * sizeof(*ranges));
+	if (IS_ERR(ranges))
+		return PTR_ERR(ranges);
+	ret = ranges_check(region, ranges, r->nr_ranges);
+	while (!ret && r->done < r->nr_ranges) {
+		ret = range_mark(region, &ranges[r->done], r->zero, &r->nr_marked);
+		if (!ret)
+			r->done++;
+		if (signal_pending(current))
+			break;
+	}
+	kvfree(ranges);
+	return r->done ? 0 : ret;
+}
+
+/**
+ * postcopy_pages_zero() - POSTCOPY_PAGES_ZERO
+ * @region: the helper's
+ * @zero: in and out
+ *
+ * Context: sleeps; several threads may at once.
+ * Return: 0 if at least one range was dealt with, else -errno as the header
+ * says.
+ */
+long postcopy_pages_zero(struct postcopy_region *region,
+			 struct postcopy_pages_zero *zero)
+{
+	struct fill_ranges ranges = {
+		.ranges = zero->ranges,
+		.nr_ranges = zero->nr_ranges,
+		.zero = true,
+	};
+	long ret;
+
+	if (zero->flags)
+		return -EINVAL;
+	ret = ranges_mark(region, &ranges);
+	if (ret)
+		return ret;
+	atomic64_add(ranges.nr_marked, &region->total_zeroed);
+	zero->out_nr_ranges = ranges.done;
+	zero->out_nr_zeroed = ranges.nr_marked;
+	return 0;
+}
+
+/**
+ * postcopy_pages_present() - POSTCOPY_PAGES_PRESENT
+ * @region: the helper's
+ * @present: in and out
+ *
+ * Context: sleeps; several threads may at once.
+ * Return: 0 if at least one range was dealt with, else -errno as the header
+ * says.
+ */
+long postcopy_pages_present(struct postcopy_region *region,
+			    struct postcopy_pages_present *present)
+{
+	struct fill_ranges ranges = {
+		.ranges = present->ranges,
+		.nr_ranges = present->nr_ranges,
+	};
+	long ret;
+
+	if (present->flags)
+		return -EINVAL;
+	if (!region->backing)
+		return -EOPNOTSUPP;
+	ret = ranges_mark(region, &ranges);
+	if (ret)
+		return ret;
+	atomic64_add(ranges.nr_marked, &region->total_filled);
+	present->out_nr_ranges = ranges.done;
+	present->out_nr_marked = ranges.nr_marked;
+	return 0;
+}
+
+/**
+ * postcopy_pages_query() - POSTCOPY_PAGES_QUERY
+ * @region: the helper's
+ * @query: in and out
+ *
+ * Context: sleeps.
+ * Return: 0 or -errno as the header says.
+ */
+long postcopy_pages_query(struct postcopy_region *region,
+			  struct postcopy_pages_query *query)
+{
+	u64 __user *bitmap = u64_to_user_ptr(query->bitmap);
+	unsigned long first, nr, done;
+	u64 nr_present = 0;
+	long ret;
+
+	BUILD_BUG_ON(BITS_PER_LONG != 64);
+
+	if (query->flags)
+		return -EINVAL;
+	ret = postcopy_region_alive(region);
+	if (ret)
+		return ret;
+	ret = postcopy_region_indexes(region, query->offset, query->length,
+				      &first, &nr);
+	if (ret)
+		return ret;
+	if (first % 64)
+		return -EINVAL;
+
+	for (done = 0; done < nr; done += 64) {
+		u64 word = READ_ONCE(region->present[BIT_WORD(first + done)]);
+
+		if (nr - done < 64)
+			word &= BITMAP_LAST_WORD_MASK(nr - done);
+		nr_present += hweight64(word);
+		if (put_user(word, bitmap++))
+			return -EFAULT;
+		if (!(done % MARK_BATCH)) {
+			if (fatal_signal_pending(current))
+				return -EINTR;
+			cond_resched();
+		}
+	}
+	query->out_nr_present = nr_present;
+	return 0;
+}

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The helper fd: whoever holds it serves the region.
+ *
+ * Attaching takes the region's one helper slot; releasing the fd, which the
+ * kernel does whichever way the process ends, gives the slot back and queues
+ * again what was read and not answered.
+ */
+#include <linux/anon_inodes.h>
+#include <linux/file.h>
+#include <linux/module.h>
+#include <linux/pid.h>
+#include <linux/poll.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "postcopy.h"
+
+struct postcopy_helper {
+	struct postcopy_region *region;
+	struct mutex read_mutex;	/* a request is read once */
+};
+
+static bool helper_readable(struct postcopy_region *region)
+{
+	return READ_ONCE(region->nr_queued) || postcopy_region_final(region);
+}
+
+static ssize_t helper_read(struct file *file, char __user *buffer, size_t size,
+			   loff_t *pos)
+{
+	struct postcopy_helper *helper = file->private_data;
+	struct postcopy_region *region = helper->region;
+	size_t nr = size / sizeof(struct postcopy_request);
+	ssize_t ret;
+
+	if (!nr)
+		return -EINVAL;
+	do {
+		if (!(file->f_flags & O_NONBLOCK) &&
+		    wait_event_interruptible(region->helper_wait,
+					     helper_readable(region)))
+			return -EINTR;
+		if (postcopy_region_final(region))
+			return 0;
+		if (mutex_lock_interruptible(&helper->read_mutex))
+			return -EINTR;
+		ret = postcopy_req_read(region, (void __user *)buffer, nr);
+		mutex_unlock(&helper->read_mutex);
+		if (!ret && (file->f_flags & O_NONBLOCK))
+			return postcopy_region_final(region) ? 0 : -EAGAIN;
+		/* None: another thread was faster, or an answer was. */
+	} while (!ret);
+	return ret < 0 ? ret : ret * sizeof(struct postcopy_request);
+}
+
+static __poll_t helper_poll(struct file *file, poll_table *wait)
+{
+	struct postcopy_helper *helper = file->private_data;
+	struct postcopy_region *region = helper->region;
+	__poll_t events = 0;
+
+	poll_wait(file, &region->helper_wait, wait);
+	if (READ_ONCE(region->nr_queued))
+		events |= EPOLLIN | EPOLLRDNORM;
+	if (postcopy_region_final(region))
+		events |= EPOLLHUP;
+	return events;
+}
+
+static int helper_release(struct inode *inode, struct file *file)
+{
+	struct postcopy_helper *helper = file->private_data;
+	struct postcopy_region *region = helper->region;
+
+	mutex_lock(&region->lock);
+	if (region->helper == helper) {
+		region->helper = NULL;
+		if (region->state == POSTCOPY_REGION_ATTACHED)
+			region->state = POSTCOPY_REGION_DETACHED;
+		put_pid(region->helper_pid);
+		region->helper_pid = NULL;
+		postcopy_req_requeue(region);
+	}
+	mutex_unlock(&region->lock);
+	postcopy_region_put(region);
+	mutex_destroy(&helper->read_mutex);
+	kfree(helper);
+	return 0;
+}
+
+static long helper_region_info(void *object, union postcopy_ioctl_arg *arg,
+			       void __user *uarg)
+{
+	struct postcopy_region_info *info = &arg->region_info;
+	struct postcopy_helper *helper = object;
+
+	if (info->flags || info->reserved)
+		return -EINVAL;
+	if (info->region_id && info->region_id != helper->region->id)
+		return -EINVAL;
+	info->region_id = helper->region->id;
+	postcopy_region_describe(helper->region, info);
+	return 0;
+}
+
+static long helper_region_convert(void *object, union postcopy_ioctl_arg *arg,
+				  void __user *uarg)
+{
+	struct postcopy_helper *helper = object;
+	u64 id = arg->region_convert.region_id;
+
+	if (id && id != helper->region->id)
+		return -EINVAL;
+	return postcopy_region_convert(helper->region, &arg->region_convert);
+}
+
+static long helper_pages_fill(void *object, union postcopy_ioctl_arg *arg,
+			      void __user *uarg)
+{
+	struct postcopy_helper *helper = object;
+
+	return postcopy_pages_fill(helper->region, &arg->pages_fill);
+}
+
+static long helper_pages_zero(void *object, union postcopy_ioctl_arg *arg,
+			      void __user *uarg)
+{
+	struct postcopy_helper *helper = object;
+
+	return postcopy_pages_zero(helper->region, &arg->pages_zero);
+}
+
+static long helper_pages_present(void *object, union postcopy_ioctl_arg *arg,
+				 void __user *uarg)
+{
+	struct postcopy_helper *helper = object;
+
+	return postcopy_pages_present(helper->region, &arg->pages_present);
+}
+
+static long helper_pages_query(void *object, union postcopy_ioctl_arg *arg,
+			       void __user *uarg)
+{
+	struct postcopy_helper *helper = object;
+
+	return postcopy_pages_query(helper->region, &arg->pages_query);
+}
+
+static const struct postcopy_ioctl helper_ioctls[] = {
+	POSTCOPY_IOCTL(POSTCOPY_PAGES_FILL, postcopy_pages_fill,
+		       out_nr_filled, helper_pages_fill),
+	POSTCOPY_IOCTL(POSTCOPY_PAGES_ZERO, postcopy_pages_zero,
+		       out_nr_zeroed, helper_pages_zero),
+	POSTCOPY_IOCTL(POSTCOPY_PAGES_PRESENT, postcopy_pages_present,
+		       out_nr_marked, helper_pages_present),
+	POSTCOPY_IOCTL(POSTCOPY_PAGES_QUERY, postcopy_pages_query,
+		       out_nr_present, helper_pages_query),
+	POSTCOPY_IOCTL(POSTCOPY_REGION_INFO, postcopy_region_info,
+		       out_wait_histogram, helper_region_info),
+	POSTCOPY_IOCTL(POSTCOPY_REGION_CONVERT, postcopy_region_convert,
+		       out_nr_missing, helper_region_convert),
+};
+
+static long helper_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	return postcopy_ioctl_run(helper_ioctls, ARRAY_SIZE(helper_ioctls),
+				  file->private_data, cmd, arg);
+}
+
+static int helper_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	struct postcopy_helper *helper = file->private_data;
+
+	return postcopy_mmap_helper(helper->region, vma);
+}
+
+static const struct file_operations helper_fops = {
+	.owner = THIS_MODULE,
+	.read = helper_read,
+	.poll = helper_poll,
+	.mmap = helper_mmap,
+	.unlocked_ioctl = helper_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+	.release = helper_release,
+	.llseek = noop_llseek,
+};
+
+/* Take the region's slot; the state shows it only after helper_activate(). */
+static int helper_reserve(struct postcopy_helper *helper)
+{
+	struct postcopy_region *region = helper->region;
+	int err;
+
+	mutex_lock(&region->lock);
+	err = postcopy_region_alive(region);
+	if (!err && region->helper)
+		err = -EBUSY;
+	if (!err)
+		region->helper = helper;
+	mutex_unlock(&region->lock);
+	return err;
+}
+
+static void helper_activate(struct postcopy_helper *helper)
+{
+	struct postcopy_region *region = helper->region;
+
+	mutex_lock(&region->lock);
+	if (!postcopy_region_final(region))
+		region->state = POSTCOPY_REGION_ATTACHED;
+	region->helper_pid = get_pid(task_tgid(current));
+	region->total_attached++;
+	mutex_unlock(&region->lock);
+}
+
+/**
+ * postcopy_helper_attach() - POSTCOPY_HELPER_ATTACH, after the permission check
+ * @region: to serve
+ * @uattach: where to write out_fd
+ *
+ * Context: sleeps.
+ * Return: 0 or -errno as the header says.
+ */
+long postcopy_helper_attach(struct postcopy_region *region,
+			    struct postcopy_helper_attach __user *uattach)
+{
+	struct postcopy_helper *helper;
+	struct file *file;
+	int fd, err;
+
+	helper = kzalloc(sizeof(*helper), GFP_KERNEL_ACCOUNT);
+	if (!helper)
+		return -ENOMEM;
+	helper->region = region;
+	postcopy_region_get(region);
+	mutex_init(&helper->read_mutex);
+
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0) {
+		err = fd;
+		goto err_helper;
+	}
+	file = anon_inode_getfile("[postcopy helper]", &helper_fops, helper,
+				  O_RDWR | O_CLOEXEC);
+	if (IS_ERR(file)) {
+		err = PTR_ERR(file);
+		goto err_fd;
+	}
+	/* From here on the file owns the helper. */
+	err = helper_reserve(helper);
+	if (!err && put_user(fd, &uattach->out_fd))
+		err = -EFAULT;
+	if (err) {
+		fput(file);
+		put_unused_fd(fd);
+		return err;
+	}
+	helper_activate(helper);
+	fd_install(fd, file);
+	return 0;
+
+err_fd:
+	put_unused_fd(fd);
+err_helper:
+	postcopy_region_put(region);
+	mutex_destroy(&helper->read_mutex);
+	kfree(helper);
+	return err;
+}

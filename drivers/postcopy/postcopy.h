@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Types shared by the files of the module, who owns what, and the lock order.
+ *
+ * References
+ *	VMA, helper fd, waiting fault, region table ──► region ──► context ──► module
+ * A context is also referenced by its file. So as long as any thread may sleep
+ * in module text the module is loaded; threads that are only on their way out
+ * are covered by synchronize_rcu_tasks() in main.c.
+ *
+ * Lock order, outermost first
+ *	claim on page indexes (claim.c)
+ *	  mmap_lock of the owner or another process that maps it
+ *	    context->lock
+ *	      region->lock
+ *	        regions table xa_lock
+ *	bucket->lock (request.c)
+ *	  region->queue_lock
+ * The last two, region->claims_lock and region->mappers_lock are leaves for
+ * everything above them.
+ * helper->read_mutex is taken with nothing else held.
+ */
+#ifndef _POSTCOPY_H
+#define _POSTCOPY_H
+
+#include <linux/atomic.h>
+#include <linux/completion.h>
+#include <linux/fs.h>
+#include <linux/kref.h>
+#include <linux/list.h>
+#include <linux/mm.h>
+#include <linux/mutex.h>
+#include <linux/sched.h>
+#include <linux/spinlock.h>
+#include <linux/stddef.h>
+#include <linux/uidgid.h>
+#include <linux/wait.h>
+#include <linux/postcopy.h>
+
+#include "compat.h"
+
+struct postcopy_context {
+	struct kref kref;
+	struct rcu_head rcu;
+
+	struct mutex lock;
+	/* Under lock. */
+	struct file *file;	/* not a reference; NULL once released or retired */
+	unsigned int nr_regions; /* neither converted nor dead */
+	bool polled;
+	/*
+	 * Shared regions, with a reference, so that every mapping of a range
+	 * is the same memory; until the file is released.
+	 */
+	struct list_head shared;
+
+	atomic64_t list_seq;	/* postcopy_region_seq at the last REGION_LIST */
+};
+
+#define POSTCOPY_REQUEST_BUCKETS_SHIFT	8
+#define POSTCOPY_REQUEST_BUCKETS	(1U << POSTCOPY_REQUEST_BUCKETS_SHIFT)
+
+struct postcopy_bucket {
+	spinlock_t lock;
+	struct hlist_head requests;
+};
+
+struct postcopy_helper;
+
+struct postcopy_region {
+	struct kref kref;
+	struct rcu_head rcu;
+
+	/* Set once before the region is in the table. */
+	u64 id;
+	struct postcopy_context *context;
+	struct mm_struct *mm;	/* mmgrab()ed: an identity, see region_mmget() */
+	unsigned long address;	/* of page 0 in mm; moving it is refused */
+	unsigned long first;	/* page 0 is this page of the RAM image */
+	unsigned long nr_pages;
+	struct pid *pid;
+	kuid_t uid;
+	char comm[TASK_COMM_LEN];
+	struct postcopy_bucket *buckets;
+
+	/* A shared region's memory; NULL for a private one. See shared.c */
+	struct file *backing;
+	const struct vm_operations_struct *shmem_ops;	/* what ours wrap */
+	struct list_head context_node;	/* context->shared, under context->lock */
+
+	/*
+	 * A bit for each page. A set bit says: this page was delivered, so a
+	 * page table entry that is none means zeros. Set only by the holder of
+	 * a claim on the page, after the page was installed; read anywhere.
+	 */
+	unsigned long *present;
+	atomic_long_t nr_present;
+
+	struct mutex lock;
+	/* Written under lock, state also read without. */
+	enum postcopy_region_state state;
+	struct postcopy_helper *helper;
+	struct pid *helper_pid;
+	u64 total_attached;
+
+	/* Private: in mm, VMAs of forked children do not count. Shared: in all. */
+	atomic_t nr_vmas;
+
+	spinlock_t mappers_lock;
+	struct list_head mappers;	/* shared: processes, under mappers_lock */
+
+	spinlock_t claims_lock;
+	/* Under claims_lock. */
+	struct list_head claims;
+	wait_queue_head_t claims_wait;
+
+	atomic_long_t nr_requests;	/* in all buckets; see postcopy_pages_mark() */
+	spinlock_t queue_lock;
+	/* Under queue_lock. */
+	struct list_head queued;	/* no helper has read them; by rising seq */
+	struct list_head taken;		/* the helper has; all older than queued */
+	u64 request_seq;
+	unsigned long nr_queued;
+	wait_queue_head_t helper_wait;
+
+	/* Counters. */
+	atomic64_t total_faults;
+	atomic64_t total_requests;
+	atomic64_t total_filled;
+	atomic64_t total_zeroed;
+	atomic64_t wait_ns;
+	atomic64_t wait_max_ns;
+	atomic64_t wait_histogram[POSTCOPY_WAIT_BUCKETS];
+};
+
+/* main.c */
+extern struct file *postcopy_zero_file;
+
+/* context.c */
+extern const struct file_operations postcopy_context_fops;
+void postcopy_context_get(struct postcopy_context *context);
+void postcopy_context_put(struct postcopy_context *context);
+void postcopy_context_retire(struct postcopy_context *context);
+
+/* region.c */
+extern atomic64_t postcopy_region_seq;
+extern wait_queue_head_t postcopy_region_wait;
+struct postcopy_region *postcopy_region_create(struct postcopy_context *context,
+					       struct vm_area_struct *vma,
+					       struct file *backing);
+void postcopy_region_get(struct postcopy_region *region);
+void postcopy_region_put(struct postcopy_region *region);
+struct postcopy_region *postcopy_region_find(u64 id);
+bool postcopy_region_permitted(struct postcopy_region *region,
+			       struct postcopy_context *context);
+void postcopy_region_end(struct postcopy_region *region,
+			 enum postcopy_region_state state);
+int postcopy_region_alive(struct postcopy_region *region);
+int postcopy_region_indexes(struct postcopy_region *region, u64 offset,
+			    u64 length, unsigned long *first, unsigned long *nr);
+long postcopy_region_list(struct postcopy_context *context,
+			  struct postcopy_region_list *list);
+void postcopy_region_describe(struct postcopy_region *region,
+			      struct postcopy_region_info *info);
+
+static inline bool postcopy_region_final(struct postcopy_region *region)
+{
+	return READ_ONCE(region->state) >= POSTCOPY_REGION_CONVERTED;
+}
+
+/* vma.c */
+extern const struct vm_operations_struct postcopy_private_vm_ops;
+int postcopy_mmap_private(struct postcopy_context *context,
+			  struct vm_area_struct *vma);
+
+/* shared.c */
+extern const struct vm_operations_struct postcopy_shared_vm_ops;
+int postcopy_mmap_shared(struct postcopy_context *context,
+			 struct vm_area_struct *vma);
+int postcopy_mmap_helper(struct postcopy_region *region,
+			 struct vm_area_struct *vma);
+void postcopy_shared_unlist(struct postcopy_region *region);
+void postcopy_shared_forget(struct postcopy_context *context);
+long postcopy_shared_fill(struct postcopy_region *region,
+			  const void __user *data, unsigned long first,
+			  unsigned long nr, u64 *nr_filled);
+long postcopy_shared_punch(struct postcopy_region *region, unsigned long first,
+			   unsigned long nr);
+int postcopy_shared_convert(struct postcopy_region *region);
+
+static inline bool postcopy_vma_of(struct vm_area_struct *vma,
+				   struct postcopy_region *region)
+{
+	return vma->vm_private_data == region &&
+	       (vma->vm_ops == &postcopy_private_vm_ops ||
+		vma->vm_ops == &postcopy_shared_vm_ops);
+}
+
+/* fault.c */
+vm_fault_t postcopy_private_fault(struct vm_fault *vmf);
+vm_fault_t postcopy_shared_fault(struct vm_fault *vmf);
+vm_fault_t postcopy_shared_map_pages(struct vm_fault *vmf, pgoff_t first,
+				     pgoff_t last);
+
+/* request.c */
+/* One missing page that somebody waits for. */
+struct postcopy_req {
+	refcount_t refs;
+	/* Set once. */
+	unsigned long index;
+	u64 time_ns;
+	struct completion present;
+	/* Under the bucket's lock. */
+	struct hlist_node hash;
+	u32 flags;
+	/* Under queue_lock. */
+	struct list_head queue;
+	u64 seq;
+	bool taken;
+};
+
+struct postcopy_req *postcopy_req_find(struct postcopy_region *region,
+					       unsigned long index, bool write);
+void postcopy_req_put(struct postcopy_req *req);
+void postcopy_req_answer(struct postcopy_region *region,
+			     unsigned long first, unsigned long nr);
+ssize_t postcopy_req_read(struct postcopy_region *region,
+			      struct postcopy_request __user *buffer, size_t nr);
+void postcopy_req_requeue(struct postcopy_region *region);
+struct postcopy_bucket *postcopy_buckets_alloc(void);
+int __init postcopy_req_init(void);
+void postcopy_req_exit(void);
+
+/* claim.c */
+struct postcopy_claim {
+	struct list_head node;
+	unsigned long first;
+	unsigned long last;
+	struct task_struct *task;
+};
+
+int postcopy_claim_killable(struct postcopy_region *region,
+			    struct postcopy_claim *claim,
+			    unsigned long first, unsigned long last);
+void postcopy_claim_release(struct postcopy_region *region,
+			    struct postcopy_claim *claim);
+struct postcopy_claim *postcopy_claim_of_current(struct postcopy_region *region,
+						 unsigned long index);
+
+/* fill.c */
+unsigned long postcopy_pages_mark(struct postcopy_region *region,
+				  unsigned long first, unsigned long nr);
+vm_fault_t postcopy_fill_supply(struct postcopy_claim *claim, struct vm_fault *vmf);
+long postcopy_pages_fill(struct postcopy_region *region,
+			 struct postcopy_pages_fill *fill);
+long postcopy_pages_zero(struct postcopy_region *region,
+			 struct postcopy_pages_zero *zero);
+long postcopy_pages_present(struct postcopy_region *region,
+			    struct postcopy_pages_present *present);
+long postcopy_pages_query(struct postcopy_region *region,
+			  struct postcopy_pages_query *query);
+
+/* helper.c */
+long postcopy_helper_attach(struct postcopy_region *region,
+			    struct postcopy_helper_attach __user *uattach);
+
+/* convert.c */
+long postcopy_region_convert(struct postcopy_region *region,
+			     struct postcopy_region_convert *convert);
+
+/* ioctl.c */
+union postcopy_ioctl_arg {
+	__u32 size;
+	struct postcopy_context_info context_info;
+	struct postcopy_region_list region_list;
+	struct postcopy_region_info region_info;
+	struct postcopy_region_convert region_convert;
+	struct postcopy_helper_attach helper_attach;
+	struct postcopy_pages_fill pages_fill;
+	struct postcopy_pages_zero pages_zero;
+	struct postcopy_pages_present pages_present;
+	struct postcopy_pages_query pages_query;
+};
+
+/**
+ * struct postcopy_ioctl - one entry of an ioctl table
+ * @cmd: the number
+ * @min_size: of the struct's first version
+ * @size: of the struct's version the kernel knows
+ * @run: does it; may sleep; @uarg is for entries that copy out themselves
+ * @copies_out: @run has copied the struct out
+ */
+struct postcopy_ioctl {
+	unsigned int cmd;
+	u32 min_size;
+	u32 size;
+	long (*run)(void *object, union postcopy_ioctl_arg *arg, void __user *uarg);
+	bool copies_out;
+};
+
+/* min_last: the last member of the struct's first version. */
+#define POSTCOPY_IOCTL(_cmd, _struct, _min_last, _run)			\
+	{								\
+		.cmd = (_cmd),						\
+		.min_size = offsetofend(struct _struct, _min_last),	\
+		.size = sizeof(struct _struct),				\
+		.run = (_run),						\
+	}
+
+long postcopy_ioctl_run(const struct postcopy_ioctl *table, size_t nr,
+			void *object, unsigned int cmd, unsigned long uarg);
+
+#endif /* _POSTCOPY_H */

@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A region: its lifetime, the table of all regions, and what is known of it.
+ *
+ * A region is in the table from its mmap() until it is converted or dead. It is
+ * freed when the last of its VMAs, helper fd, waiting faults and the table have
+ * let go of it.
+ */
+#include <linux/capability.h>
+#include <linux/cred.h>
+#include <linux/file.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/pid.h>
+#include <linux/pid_namespace.h>
+#include <linux/poll.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+#include <linux/xarray.h>
+
+#include "postcopy.h"
+
+static DEFINE_XARRAY(regions);
+static atomic64_t region_last_id;
+
+/* How many regions there have been: what poll() on a context compares. */
+atomic64_t postcopy_region_seq;
+DECLARE_WAIT_QUEUE_HEAD(postcopy_region_wait);
+
+static void region_free(struct kref *kref)
+{
+	struct postcopy_region *region =
+		container_of(kref, struct postcopy_region, kref);
+
+	WARN_ON_ONCE(atomic_long_read(&region->nr_requests));
+	WARN_ON_ONCE(!list_empty(&region->mappers));
+	if (region->backing)
+		fput(region->backing);
+	kvfree(region->present);
+	kvfree(region->buckets);
+	put_pid(region->pid);
+	mmdrop(region->mm);
+	mutex_destroy(&region->lock);
+	postcopy_context_put(region->context);
+	kfree_rcu(region, rcu);
+}
+
+/**
+ * postcopy_region_get() - take a reference
+ * @region: on which the caller has one already
+ */
+void postcopy_region_get(struct postcopy_region *region)
+{
+	kref_get(&region->kref);
+}
+
+/**
+ * postcopy_region_put() - drop a reference
+ * @region: may be freed
+ *
+ * Context: may sleep.
+ */
+void postcopy_region_put(struct postcopy_region *region)
+{
+	kref_put(&region->kref, region_free);
+}
+
+/* The last step of making a region: others find it from here on. */
+static int region_publish(struct postcopy_region *region)
+{
+	struct postcopy_context *context = region->context;
+	int err;
+
+	lockdep_assert_held(&context->lock);
+	/* It may have been retired just now. */
+	if (!context->file)
+		return -ENODEV;
+	postcopy_region_get(region);	/* for the table */
+	err = xa_insert(&regions, region->id, region, GFP_KERNEL_ACCOUNT);
+	if (err) {
+		postcopy_region_put(region);
+		return err;
+	}
+	context->nr_regions++;
+	return 0;
+}
+
+/**
+ * postcopy_region_create() - a new region with all pages missing, in the table
+ * @context: on which mmap was called
+ * @vma: the mapping, of the current process
+ * @backing: the memory of a shared region, on which it takes a reference; NULL
+ *	makes it a private one
+ *
+ * Context: may sleep; mmap_lock of the current process is held for writing, and
+ * context->lock.
+ * Return: the region with a reference for @vma, or ENOMEM.
+ */
+struct postcopy_region *postcopy_region_create(struct postcopy_context *context,
+					       struct vm_area_struct *vma,
+					       struct file *backing)
+{
+	struct postcopy_region *region;
+	int err;
+
+	region = kzalloc(sizeof(*region), GFP_KERNEL_ACCOUNT);
+	if (!region)
+		return ERR_PTR(-ENOMEM);
+	kref_init(&region->kref);	/* for the VMA */
+	mutex_init(&region->lock);
+	region->context = context;
+	postcopy_context_get(context);
+	region->mm = vma->vm_mm;
+	mmgrab(region->mm);
+	region->pid = get_pid(task_tgid(current));
+	region->id = atomic64_inc_return(&region_last_id);
+	region->nr_pages = vma_pages(vma);
+	region->address = vma->vm_start;
+	region->first = vma->vm_pgoff;
+	if (backing)
+		region->backing = get_file(backing);
+	INIT_LIST_HEAD(&region->context_node);
+	region->uid = current_euid();
+	get_task_comm(region->comm, current->group_leader);
+	atomic_set(&region->nr_vmas, 1);
+	spin_lock_init(&region->mappers_lock);
+	INIT_LIST_HEAD(&region->mappers);
+	spin_lock_init(&region->claims_lock);
+	INIT_LIST_HEAD(&region->claims);
+	init_waitqueue_head(&region->claims_wait);
+	spin_lock_init(&region->queue_lock);
+	INIT_LIST_HEAD(&region->queued);
+	INIT_LIST_HEAD(&region->taken);
+	init_waitqueue_head(&region->helper_wait);
+
+	err = -ENOMEM;
+	region->present = kvcalloc(BITS_TO_LONGS(region->nr_pages), sizeof(long),
+				   GFP_KERNEL_ACCOUNT);
+	region->buckets = postcopy_buckets_alloc();
+	if (!region->present || !region->buckets)
+		goto err_put;
+
+	err = region_publish(region);
+	if (err)
+		goto err_put;
+
+	atomic64_inc(&postcopy_region_seq);
+	wake_up_interruptible_poll(&postcopy_region_wait, EPOLLIN | EPOLLRDNORM);
+	return region;
+
+err_put:
+	postcopy_region_put(region);
+	return ERR_PTR(err);
+}
+
+/**
+ * postcopy_region_find() - look a region up
+ * @id: its id
+ *
+ * Return: the region with a reference, or NULL.
+ */
+struct postcopy_region *postcopy_region_find(u64 id)
+{
+	struct postcopy_region *region;
+
+	if (id > ULONG_MAX)
+		return NULL;
+	rcu_read_lock();
+	region = xa_load(&regions, id);
+	if (region && !kref_get_unless_zero(&region->kref))
+		region = NULL;
+	rcu_read_unlock();
+	return region;
+}
+
+/* The first region with an id of at least *id, with a reference. */
+static struct postcopy_region *region_find_from(unsigned long *id)
+{
+	struct postcopy_region *region;
+
+	rcu_read_lock();
+	region = xa_find(&regions, id, ULONG_MAX, XA_PRESENT);
+	while (region && !kref_get_unless_zero(&region->kref))
+		region = xa_find_after(&regions, id, ULONG_MAX, XA_PRESENT);
+	rcu_read_unlock();
+	return region;
+}
+
+/**
+ * postcopy_region_permitted() - may the caller serve, see and convert a region?
+ * @region: the region
+ * @context: on which the caller asks
+ *
+ * Whoever has the context that mapped it may; so may its owner's user, and
+ * CAP_SYS_ADMIN in the initial user namespace.
+ */
+bool postcopy_region_permitted(struct postcopy_region *region,
+			       struct postcopy_context *context)
+{
+	return context == region->context ||
+	       uid_eq(current_euid(), region->uid) || capable(CAP_SYS_ADMIN);
+}
+
+/**
+ * postcopy_region_end() - the region is converted or dead
+ * @region: leaves the table; no state follows
+ * @state: POSTCOPY_REGION_CONVERTED or POSTCOPY_REGION_DEAD
+ *
+ * Wakes everybody who waits for it: threads in a fault (they fault again and
+ * find what is there now) and the helper (end of file).
+ *
+ * Context: may sleep; mmap_lock of the owner may be held.
+ */
+void postcopy_region_end(struct postcopy_region *region,
+			 enum postcopy_region_state state)
+{
+	mutex_lock(&region->context->lock);
+	mutex_lock(&region->lock);
+	if (postcopy_region_final(region)) {
+		mutex_unlock(&region->lock);
+		mutex_unlock(&region->context->lock);
+		return;
+	}
+	/* Pairs with postcopy_req_find(): requests made later see it. */
+	WRITE_ONCE(region->state, state);
+	region->context->nr_regions--;
+	mutex_unlock(&region->lock);
+	/* Nobody can need the memory again; converted memory can be mapped again. */
+	if (state == POSTCOPY_REGION_DEAD)
+		postcopy_shared_unlist(region);
+	mutex_unlock(&region->context->lock);
+
+	xa_erase(&regions, region->id);
+	postcopy_req_answer(region, 0, region->nr_pages);
+	wake_up_poll(&region->helper_wait, EPOLLHUP);
+	postcopy_region_put(region);
+}
+
+/**
+ * postcopy_region_alive() - is there still something to do for a helper?
+ * @region: the region
+ *
+ * Return: 0, ESRCH (dead) or EALREADY (converted).
+ */
+int postcopy_region_alive(struct postcopy_region *region)
+{
+	switch (READ_ONCE(region->state)) {
+	case POSTCOPY_REGION_DEAD:
+		return -ESRCH;
+	case POSTCOPY_REGION_CONVERTED:
+		return -EALREADY;
+	default:
+		return 0;
+	}
+}
+
+/**
+ * postcopy_region_indexes() - check a range and turn it into page indexes
+ * @region: the region
+ * @offset: first byte in the RAM image, as user space gave it
+ * @length: bytes, as user space gave it
+ * @first: the index in @region of the first page
+ * @nr: pages, at least 1
+ *
+ * Return: 0, or EINVAL: not aligned, empty, or not inside @region.
+ */
+int postcopy_region_indexes(struct postcopy_region *region, u64 offset,
+			    u64 length, unsigned long *first, unsigned long *nr)
+{
+	u64 start = (u64)region->first << PAGE_SHIFT;
+	u64 size = (u64)region->nr_pages << PAGE_SHIFT;
+
+	if (!PAGE_ALIGNED(offset) || !PAGE_ALIGNED(length) || !length)
+		return -EINVAL;
+	if (offset < start || offset - start >= size ||
+	    length > size - (offset - start))
+		return -EINVAL;
+	*first = (offset - start) >> PAGE_SHIFT;
+	*nr = length >> PAGE_SHIFT;
+	return 0;
+}
+
+/**
+ * postcopy_region_list() - POSTCOPY_REGION_LIST
+ * @context: asked on
+ * @list: in and out
+ *
+ * Context: may sleep.
+ * Return: 0, EINVAL, EFAULT, EINTR.
+ */
+long postcopy_region_list(struct postcopy_context *context,
+			  struct postcopy_region_list *list)
+{
+	u64 __user *ids = u64_to_user_ptr(list->ids);
+	/* Before the walk: a region made meanwhile is reported once too often. */
+	s64 seq = atomic64_read(&postcopy_region_seq);
+	struct postcopy_region *region;
+	unsigned long id = 0;
+	u32 nr = 0;
+
+	if (list->flags)
+		return -EINVAL;
+	for (; (region = region_find_from(&id)); id++) {
+		bool permitted = postcopy_region_permitted(region, context);
+
+		postcopy_region_put(region);
+		if (permitted && nr < list->nr_ids && put_user((u64)id, ids + nr))
+			return -EFAULT;
+		nr += permitted;
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		cond_resched();
+	}
+	list->out_nr_ids = nr;
+	atomic64_set(&context->list_seq, seq);
+	return 0;
+}
+
+/* The process's id as the caller sees it, 0 if it does not see it. */
+static u32 region_pid_nr(struct pid *pid)
+{
+	u32 nr = 0;
+
+	rcu_read_lock();
+	if (pid && pid_task(pid, PIDTYPE_TGID))
+		nr = pid_vnr(pid);
+	rcu_read_unlock();
+	return nr;
+}
+
+/**
+ * postcopy_region_describe() - fill in struct postcopy_region_info
+ * @region: any state
+ * @info: every out_* member is written
+ *
+ * Context: may sleep; takes region->lock.
+ */
+void postcopy_region_describe(struct postcopy_region *region,
+			      struct postcopy_region_info *info)
+{
+	unsigned int i;
+
+	info->out_offset = (u64)region->first << PAGE_SHIFT;
+	info->out_length = (u64)region->nr_pages << PAGE_SHIFT;
+	info->out_address = region->address;
+	info->out_region_flags = region->backing ? POSTCOPY_REGION_SHARED :
+						   POSTCOPY_REGION_PRIVATE;
+	info->out_pid = region_pid_nr(region->pid);
+	info->out_uid = from_kuid_munged(current_user_ns(), region->uid);
+	memcpy(info->out_comm, region->comm, sizeof(info->out_comm));
+	info->out_nr_pages = region->nr_pages;
+	info->out_nr_present = atomic_long_read(&region->nr_present);
+	info->out_nr_requests = atomic_long_read(&region->nr_requests);
+	info->out_nr_queued = READ_ONCE(region->nr_queued);
+	info->out_total_faults = atomic64_read(&region->total_faults);
+	info->out_total_requests = atomic64_read(&region->total_requests);
+	info->out_total_filled = atomic64_read(&region->total_filled);
+	info->out_total_zeroed = atomic64_read(&region->total_zeroed);
+	info->out_wait_ns = atomic64_read(&region->wait_ns);
+	info->out_wait_max_ns = atomic64_read(&region->wait_max_ns);
+	for (i = 0; i < POSTCOPY_WAIT_BUCKETS; i++)
+		info->out_wait_histogram[i] =
+			atomic64_read(&region->wait_histogram[i]);
+
+	mutex_lock(&region->lock);
+	info->out_state = region->state;
+	info->out_helper_pid = region_pid_nr(region->helper_pid);
+	info->out_total_attached = region->total_attached;
+	mutex_unlock(&region->lock);
+}

@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Requests: the missing pages that somebody waits for.
+ *
+ * One request per page, however many threads fault on it, in a hash table by
+ * page index, so that an answer finds and wakes just those who wait for it.
+ * Until it is answered a request is on one of two lists as well:
+ *
+ *	queued	no helper has read it
+ *	taken	the helper has read it; queued again when the helper detaches
+ *
+ * Sequence numbers rise along taken and on along queued, so that going back
+ * to the head of the queue restores the order.
+ *
+ * Becoming present against a fault that comes just then:
+ *
+ *	CPU 1 (postcopy_pages_mark)		CPU 2 (postcopy_req_find)
+ *	sets the present bit			adds the request, nr_requests++
+ *	full barrier				full barrier
+ *	nr_requests? looks for the request	looks at the present bit
+ *
+ * One of them sees the other: CPU 2 finds the page present and does not wait,
+ * or CPU 1 finds the request and answers it.
+ */
+#include <linux/poll.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+#include <linux/timekeeping.h>
+#include <linux/uaccess.h>
+
+#include "postcopy.h"
+
+/* How many requests read() hands out under one hold of the queue's lock. */
+#define REQ_READ_BATCH	16
+
+static struct kmem_cache *req_cache;
+
+int __init postcopy_req_init(void)
+{
+	req_cache = KMEM_CACHE(postcopy_req, SLAB_ACCOUNT);
+	return req_cache ? 0 : -ENOMEM;
+}
+
+void postcopy_req_exit(void)
+{
+	kmem_cache_destroy(req_cache);
+}
+
+/**
+ * postcopy_buckets_alloc() - the hash table of a new region
+ *
+ * Return: an empty table for kvfree(), or NULL.
+ */
+struct postcopy_bucket *postcopy_buckets_alloc(void)
+{
+	struct postcopy_bucket *buckets;
+	unsigned int i;
+
+	buckets = kvcalloc(POSTCOPY_REQUEST_BUCKETS, sizeof(*buckets),
+			   GFP_KERNEL_ACCOUNT);
+	if (!buckets)
+		return NULL;
+	for (i = 0; i < POSTCOPY_REQUEST_BUCKETS; i++)
+		spin_lock_init(&buckets[i].lock);
+	return buckets;
+}
+
+static struct postcopy_bucket *req_bucket(struct postcopy_region *region,
+					  unsigned long index)
+{
+	return &region->buckets[index % POSTCOPY_REQUEST_BUCKETS];
+}
+
+static struct postcopy_req *req_lookup(struct postcopy_bucket *bucket,
+				       unsigned long index)
+{
+	struct postcopy_req *req;
+
+	lockdep_assert_held(&bucket->lock);
+	hlist_for_each_entry(req, &bucket->requests, hash)
+		if (req->index == index)
+			return req;
+	return NULL;
+}
+
+/**
+ * postcopy_req_put() - drop a reference
+ * @req: may be freed
+ */
+void postcopy_req_put(struct postcopy_req *req)
+{
+	if (refcount_dec_and_test(&req->refs))
+		kmem_cache_free(req_cache, req);
+}
+
+static void req_enqueue(struct postcopy_region *region, struct postcopy_req *req)
+{
+	spin_lock(&region->queue_lock);
+	req->seq = ++region->request_seq;
+	list_add_tail(&req->queue, &region->queued);
+	region->nr_queued++;
+	spin_unlock(&region->queue_lock);
+}
+
+static void req_dequeue(struct postcopy_region *region, struct postcopy_req *req)
+{
+	spin_lock(&region->queue_lock);
+	list_del(&req->queue);
+	if (!req->taken)
+		region->nr_queued--;
+	spin_unlock(&region->queue_lock);
+}
+
+/**
+ * postcopy_req_find() - the request for a missing page; made if there is none
+ * @region: the region
+ * @index: the page
+ * @write: the access is a write
+ *
+ * Context: may sleep to allocate memory, does not wait for the page.
+ * Return: the request with a reference; NULL if the page is present by now or
+ * the region has ended; ENOMEM.
+ */
+struct postcopy_req *postcopy_req_find(struct postcopy_region *region,
+				       unsigned long index, bool write)
+{
+	struct postcopy_bucket *bucket = req_bucket(region, index);
+	struct postcopy_req *req, *fresh = NULL;
+
+	spin_lock(&bucket->lock);
+	req = req_lookup(bucket, index);
+	if (!req) {
+		spin_unlock(&bucket->lock);
+		fresh = kmem_cache_alloc(req_cache, GFP_KERNEL);
+		if (!fresh)
+			return ERR_PTR(-ENOMEM);
+		refcount_set(&fresh->refs, 1);	/* the table's */
+		fresh->index = index;
+		fresh->time_ns = ktime_get_ns();
+		init_completion(&fresh->present);
+		fresh->flags = 0;
+		fresh->taken = false;
+		spin_lock(&bucket->lock);
+		req = req_lookup(bucket, index);
+	}
+	if (!req) {
+		hlist_add_head(&fresh->hash, &bucket->requests);
+		atomic_long_inc(&region->nr_requests);
+		smp_mb__after_atomic();	/* see above */
+		if (test_bit(index, region->present) ||
+		    postcopy_region_final(region)) {
+			hlist_del(&fresh->hash);
+			atomic_long_dec(&region->nr_requests);
+		} else {
+			req = fresh;
+			fresh = NULL;
+			req_enqueue(region, req);
+			atomic64_inc(&region->total_requests);
+			wake_up_interruptible_poll(&region->helper_wait,
+						   EPOLLIN | EPOLLRDNORM);
+		}
+	}
+	if (req) {
+		refcount_inc(&req->refs);
+		if (write)
+			req->flags |= POSTCOPY_REQUEST_WRITE;
+	}
+	spin_unlock(&bucket->lock);
+	if (fresh)
+		kmem_cache_free(req_cache, fresh);
+	return req;
+}
+
+static void req_answer(struct postcopy_region *region, struct postcopy_bucket *bucket,
+		       struct postcopy_req *req)
+{
+	lockdep_assert_held(&bucket->lock);
+	hlist_del(&req->hash);
+	atomic_long_dec(&region->nr_requests);
+	req_dequeue(region, req);
+	complete_all(&req->present);
+	postcopy_req_put(req);
+}
+
+/**
+ * postcopy_req_answer() - wake those who wait for pages
+ * @region: the region
+ * @first: index of the first page
+ * @nr: pages
+ *
+ * Context: may sleep, if @nr is large.
+ */
+void postcopy_req_answer(struct postcopy_region *region,
+			 unsigned long first, unsigned long nr)
+{
+	struct postcopy_bucket *bucket;
+	struct hlist_node *next;
+	struct postcopy_req *req;
+	unsigned int i;
+
+	if (nr < POSTCOPY_REQUEST_BUCKETS) {
+		for (; nr; nr--, first++) {
+			bucket = req_bucket(region, first);
+			if (hlist_empty(&bucket->requests))
+				continue;
+			spin_lock(&bucket->lock);
+			req = req_lookup(bucket, first);
+			if (req)
+				req_answer(region, bucket, req);
+			spin_unlock(&bucket->lock);
+		}
+		return;
+	}
+	for (i = 0; i < POSTCOPY_REQUEST_BUCKETS; i++) {
+		bucket = &region->buckets[i];
+		spin_lock(&bucket->lock);
+		hlist_for_each_entry_safe(req, next, &bucket->requests, hash)
+			if (req->index - first < nr)
+				req_answer(region, bucket, req);
+		spin_unlock(&bucket->lock);
+		cond_resched();
+	}
+}
+
+/* The oldest queued requests, for user space to see. */
+static unsigned int req_peek(struct postcopy_region *region,
+			     struct postcopy_request *requests, unsigned int nr,
+			     u64 *last_seq)
+{
+	struct postcopy_req *req;
+	unsigned int i = 0;
+
+	spin_lock(&region->queue_lock);
+	list_for_each_entry(req, &region->queued, queue) {
+		if (i == nr)
+			break;
+		requests[i++] = (struct postcopy_request) {
+			.offset = (u64)(region->first + req->index) << PAGE_SHIFT,
+			.length = PAGE_SIZE,
+			.time_ns = req->time_ns,
+			.flags = READ_ONCE(req->flags),
+		};
+		*last_seq = req->seq;
+	}
+	spin_unlock(&region->queue_lock);
+	return i;
+}
+
+/* User space has seen the queued requests up to last_seq. */
+static void req_commit(struct postcopy_region *region, u64 last_seq)
+{
+	struct postcopy_req *req, *next;
+
+	spin_lock(&region->queue_lock);
+	list_for_each_entry_safe(req, next, &region->queued, queue) {
+		if (req->seq > last_seq)
+			break;
+		req->taken = true;
+		list_move_tail(&req->queue, &region->taken);
+		region->nr_queued--;
+	}
+	spin_unlock(&region->queue_lock);
+}
+
+/**
+ * postcopy_req_read() - hand queued requests to user space
+ * @region: the region
+ * @buffer: for @nr requests
+ * @nr: at least 1
+ *
+ * A request counts as taken only when it has been copied out.
+ *
+ * Context: sleeps; one caller at a time.
+ * Return: requests copied, 0 if there are none, or EFAULT.
+ */
+ssize_t postcopy_req_read(struct postcopy_region *region,
+			  struct postcopy_request __user *buffer, size_t nr)
+{
+	struct postcopy_request batch[REQ_READ_BATCH];
+	size_t done = 0;
+
+	while (done < nr) {
+		unsigned int wanted = min_t(size_t, nr - done, REQ_READ_BATCH);
+		u64 last_seq;
+		unsigned int got = req_peek(region, batch, wanted, &last_seq);
+
+		if (!got)
+			break;
+		if (copy_to_user(buffer + done, batch, got * sizeof(*batch)))
+			return done ?: -EFAULT;
+		req_commit(region, last_seq);
+		done += got;
+		if (got < wanted)
+			break;
+	}
+	return done;
+}
+
+/**
+ * postcopy_req_requeue() - the helper is gone: queue what it has not answered
+ * @region: the region
+ */
+void postcopy_req_requeue(struct postcopy_region *region)
+{
+	struct postcopy_req *req;
+
+	spin_lock(&region->queue_lock);
+	list_for_each_entry(req, &region->taken, queue) {
+		req->taken = false;
+		region->nr_queued++;
+	}
+	list_splice_init(&region->taken, &region->queued);
+	spin_unlock(&region->queue_lock);
+}

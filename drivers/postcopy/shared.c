@@ -1,0 +1,460 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Shared regions: shmem with our vm_ops wrapped around shmem's.
+ *
+ * The memory is an unlinked shmem file whose page n is page n of the RAM image.
+ * Every mapping of the context maps it, with a struct file of its own so that
+ * the core never merges VMAs, and with our vm_ops in front of shmem's: a page
+ * that is present is for shmem to map, a missing one becomes a request, in
+ * whatever process. The helper maps the same file with shmem's own vm_ops, or
+ * has us write to it.
+ *
+ * VM_MIXEDMAP is set on these VMAs as long as they are ours. It keeps khugepaged
+ * and MADV_COLLAPSE away, which would fill the missing pages of a huge page with
+ * zeros and map it, and it lets the fault handler map a page of a large folio by
+ * itself. With it set there must be no huge mapping: the core would not undo it.
+ * VM_DONTEXPAND keeps them away from the helper's mapping.
+ *
+ * Conversion has to find the VMAs in every process, so a region counts its VMAs
+ * by process. Should the memory for a count be lacking, that process keeps our
+ * vm_ops, which do nothing but call shmem's once all pages are present.
+ */
+#include <linux/file.h>
+#include <linux/falloc.h>
+#include <linux/mempolicy.h>
+#include <linux/sched/mm.h>
+#include <linux/shmem_fs.h>
+#include <linux/slab.h>
+#include <linux/uio.h>
+
+#include "postcopy.h"
+
+/* A process that maps the region. */
+struct postcopy_mapper {
+	struct list_head node;
+	struct mm_struct *mm;	/* mmgrab()ed */
+	unsigned int nr_vmas;
+};
+
+static struct postcopy_mapper *mapper_find(struct postcopy_region *region,
+					   struct mm_struct *mm)
+{
+	struct postcopy_mapper *mapper;
+
+	lockdep_assert_held(&region->mappers_lock);
+	list_for_each_entry(mapper, &region->mappers, node)
+		if (mapper->mm == mm)
+			return mapper;
+	return NULL;
+}
+
+/* Count a VMA of mm. May sleep; mmap_lock of mm is held for writing. */
+static void mapper_add_vma(struct postcopy_region *region, struct mm_struct *mm)
+{
+	struct postcopy_mapper *mapper, *fresh = NULL;
+
+	spin_lock(&region->mappers_lock);
+	mapper = mapper_find(region, mm);
+	if (!mapper) {
+		/* Only mm's own threads add it, and mmap_lock keeps them out. */
+		spin_unlock(&region->mappers_lock);
+		fresh = kzalloc(sizeof(*fresh), GFP_KERNEL_ACCOUNT);
+		if (!fresh)
+			return;
+		mmgrab(mm);
+		fresh->mm = mm;
+		spin_lock(&region->mappers_lock);
+		list_add(&fresh->node, &region->mappers);
+		mapper = fresh;
+	}
+	mapper->nr_vmas++;
+	spin_unlock(&region->mappers_lock);
+}
+
+static void mapper_remove_vma(struct postcopy_region *region, struct mm_struct *mm)
+{
+	struct postcopy_mapper *mapper;
+
+	spin_lock(&region->mappers_lock);
+	mapper = mapper_find(region, mm);
+	if (mapper && --mapper->nr_vmas == 0)
+		list_del(&mapper->node);
+	else
+		mapper = NULL;
+	spin_unlock(&region->mappers_lock);
+	if (mapper) {
+		mmdrop(mapper->mm);
+		kfree(mapper);
+	}
+}
+
+static void shared_open(struct vm_area_struct *vma)
+{
+	struct postcopy_region *region = vma->vm_private_data;
+
+	postcopy_region_get(region);
+	atomic_inc(&region->nr_vmas);
+	mapper_add_vma(region, vma->vm_mm);
+}
+
+static void shared_close(struct vm_area_struct *vma)
+{
+	struct postcopy_region *region = vma->vm_private_data;
+
+	mapper_remove_vma(region, vma->vm_mm);
+	if (atomic_dec_and_test(&region->nr_vmas))
+		postcopy_region_end(region, POSTCOPY_REGION_DEAD);
+	postcopy_region_put(region);
+}
+
+#ifdef CONFIG_NUMA
+static int shared_set_policy(struct vm_area_struct *vma, struct mempolicy *policy)
+{
+	struct postcopy_region *region = vma->vm_private_data;
+
+	return region->shmem_ops->set_policy(vma, policy);
+}
+
+static struct mempolicy *shared_get_policy(struct vm_area_struct *vma,
+					   POSTCOPY_GET_POLICY_ARGS)
+{
+	struct postcopy_region *region = vma->vm_private_data;
+
+	return region->shmem_ops->get_policy(vma, POSTCOPY_GET_POLICY_PASS);
+}
+#endif
+
+const struct vm_operations_struct postcopy_shared_vm_ops = {
+	.open = shared_open,
+	.close = shared_close,
+	.fault = postcopy_shared_fault,
+	.map_pages = postcopy_shared_map_pages,
+#ifdef CONFIG_NUMA
+	.set_policy = shared_set_policy,
+	.get_policy = shared_get_policy,
+#endif
+};
+
+/* Map the backing with shmem's vm_ops and a struct file of the VMA's own. */
+static int shared_map_backing(struct file *backing, struct vm_area_struct *vma)
+{
+	struct file *file = dentry_open(&backing->f_path, O_RDWR, backing->f_cred);
+	int err;
+
+	if (IS_ERR(file))
+		return PTR_ERR(file);
+	err = file->f_op->mmap(file, vma);
+	if (!err)
+		vma_set_file(vma, file);
+	fput(file);
+	return err;
+}
+
+/**
+ * postcopy_shared_unlist() - no new mapping shall find the region
+ * @region: on its context's list or not
+ *
+ * Context: context->lock is held, and another reference on @region.
+ */
+void postcopy_shared_unlist(struct postcopy_region *region)
+{
+	lockdep_assert_held(&region->context->lock);
+	if (list_empty(&region->context_node))
+		return;
+	list_del_init(&region->context_node);
+	postcopy_region_put(region);
+}
+
+/* A shared region of the context that overlaps the mapping. */
+static struct postcopy_region *shared_find(struct postcopy_context *context,
+					   struct vm_area_struct *vma)
+{
+	struct postcopy_region *region;
+
+	lockdep_assert_held(&context->lock);
+	list_for_each_entry(region, &context->shared, context_node)
+		if (vma->vm_pgoff < region->first + region->nr_pages &&
+		    region->first < vma->vm_pgoff + vma_pages(vma))
+			return region;
+	return NULL;
+}
+
+static bool shared_contains(struct postcopy_region *region,
+			    struct vm_area_struct *vma)
+{
+	return vma->vm_pgoff >= region->first &&
+	       vma_pages(vma) <= region->nr_pages &&
+	       vma->vm_pgoff - region->first <= region->nr_pages - vma_pages(vma);
+}
+
+static struct postcopy_region *shared_create(struct postcopy_context *context,
+					     struct vm_area_struct *vma)
+{
+	struct postcopy_region *region;
+	struct file *backing;
+
+	backing = shmem_file_setup("postcopy",
+				   (loff_t)(vma->vm_pgoff + vma_pages(vma)) << PAGE_SHIFT,
+				   VM_NORESERVE);
+	if (IS_ERR(backing))
+		return ERR_CAST(backing);
+	region = postcopy_region_create(context, vma, backing);
+	fput(backing);
+	if (IS_ERR(region))
+		return region;
+	postcopy_region_get(region);	/* for the list */
+	list_add_tail(&region->context_node, &context->shared);
+	return region;
+}
+
+/*
+ * The region for a new mapping, with a reference and counted in nr_vmas unless
+ * it is converted.
+ */
+static struct postcopy_region *shared_find_or_create(struct postcopy_context *context,
+						     struct vm_area_struct *vma)
+{
+	struct postcopy_region *region;
+
+	lockdep_assert_held(&context->lock);
+	for (;;) {
+		region = shared_find(context, vma);
+		if (!region)
+			return shared_create(context, vma);
+		if (!shared_contains(region, vma))
+			return ERR_PTR(-EINVAL);
+		if (region->state == POSTCOPY_REGION_CONVERTED ||
+		    atomic_inc_not_zero(&region->nr_vmas))
+			break;
+		/* Dead as soon as we let go of the lock. */
+		postcopy_shared_unlist(region);
+	}
+	postcopy_region_get(region);
+	return region;
+}
+
+/**
+ * postcopy_mmap_shared() - a shared mapping of a context
+ * @context: the context
+ * @vma: new mapping of the current process
+ *
+ * Makes a region, or maps one that is there.
+ *
+ * Context: may sleep; mmap_lock is held for writing.
+ * Return: 0; EINVAL if it overlaps a region but is not inside it; ENOMEM ...
+ */
+int postcopy_mmap_shared(struct postcopy_context *context,
+			 struct vm_area_struct *vma)
+{
+	struct postcopy_region *region;
+	bool converted;
+	int err;
+
+	mutex_lock(&context->lock);
+	region = shared_find_or_create(context, vma);
+	if (IS_ERR(region)) {
+		mutex_unlock(&context->lock);
+		return PTR_ERR(region);
+	}
+	/* region->state changes under context->lock. */
+	converted = region->state == POSTCOPY_REGION_CONVERTED;
+	err = shared_map_backing(region->backing, vma);
+	if (!err && !converted) {
+		region->shmem_ops = vma->vm_ops;
+		vm_flags_set(vma, VM_MIXEDMAP);
+		vma->vm_private_data = region;
+		vma->vm_ops = &postcopy_shared_vm_ops;
+		mapper_add_vma(region, vma->vm_mm);
+	}
+	mutex_unlock(&context->lock);
+	if (err && !converted && atomic_dec_and_test(&region->nr_vmas))
+		postcopy_region_end(region, POSTCOPY_REGION_DEAD);
+	if (err || converted)
+		postcopy_region_put(region);
+	return err;
+}
+
+/**
+ * postcopy_mmap_helper() - mmap of a helper fd: the memory of its region
+ * @region: the helper's
+ * @vma: new mapping of the current process
+ *
+ * Context: may sleep; mmap_lock is held for writing.
+ * Return: 0, EOPNOTSUPP, EINVAL, ESRCH, EALREADY ...
+ */
+int postcopy_mmap_helper(struct postcopy_region *region,
+			 struct vm_area_struct *vma)
+{
+	int err;
+
+	if (!region->backing || !(vma->vm_flags & VM_MAYSHARE))
+		return -EOPNOTSUPP;
+	err = postcopy_region_alive(region);
+	if (err)
+		return err;
+	if (!shared_contains(region, vma))
+		return -EINVAL;
+	err = shared_map_backing(region->backing, vma);
+	if (err)
+		return err;
+	vm_flags_set(vma, VM_DONTEXPAND | VM_NOHUGEPAGE | VM_DONTDUMP);
+	return 0;
+}
+
+/**
+ * postcopy_shared_forget() - the context's file is gone, nobody can map it again
+ * @context: the context
+ */
+void postcopy_shared_forget(struct postcopy_context *context)
+{
+	struct postcopy_region *region, *next;
+	LIST_HEAD(forgotten);
+
+	mutex_lock(&context->lock);
+	list_splice_init(&context->shared, &forgotten);
+	mutex_unlock(&context->lock);
+	list_for_each_entry_safe(region, next, &forgotten, context_node) {
+		list_del_init(&region->context_node);
+		postcopy_region_put(region);
+	}
+}
+
+/* The first run of missing pages in [first, end): its length, 0 if none. */
+static unsigned long shared_missing_run(struct postcopy_region *region,
+					unsigned long *first, unsigned long end)
+{
+	*first = find_next_zero_bit(region->present, end, *first);
+	return find_next_bit(region->present, end, *first) - *first;
+}
+
+/**
+ * postcopy_shared_fill() - write data to the missing pages of a range
+ * @region: shared
+ * @data: for the whole range, readable user memory
+ * @first: index of the first page, all of which the caller has claimed
+ * @nr: pages
+ * @nr_filled: is increased by the pages that were missing
+ *
+ * Context: sleeps.
+ * Return: pages dealt with, which are present now, or -errno if there are none.
+ */
+long postcopy_shared_fill(struct postcopy_region *region,
+			  const void __user *data, unsigned long first,
+			  unsigned long nr, u64 *nr_filled)
+{
+	unsigned long index = first, end = first + nr, run;
+	ssize_t written = 0;
+
+	while ((run = shared_missing_run(region, &index, end))) {
+		loff_t pos = (loff_t)(region->first + index) << PAGE_SHIFT;
+		struct iov_iter iter;
+
+		iov_iter_ubuf(&iter, ITER_SOURCE,
+			      (void __user *)data + ((index - first) << PAGE_SHIFT),
+			      run << PAGE_SHIFT);
+		written = vfs_iter_write(region->backing, &iter, &pos, 0);
+		if (written < (ssize_t)PAGE_SIZE)
+			break;
+		/* A page that is written in part stays missing. */
+		written >>= PAGE_SHIFT;
+		*nr_filled += postcopy_pages_mark(region, index, written);
+		index += written;
+		if (written < run)
+			break;
+	}
+	if (!run)
+		index = end;
+	if (index > first)
+		return index - first;
+	return written < 0 ? written : -ENOMEM;
+}
+
+/**
+ * postcopy_shared_punch() - drop what has been written to missing pages
+ * @region: shared
+ * @first: index of the first page, all of which the caller has claimed
+ * @nr: pages
+ *
+ * Context: sleeps.
+ * Return: 0 or -errno.
+ */
+long postcopy_shared_punch(struct postcopy_region *region, unsigned long first,
+			   unsigned long nr)
+{
+	unsigned long end = first + nr, run;
+	long ret;
+
+	for (; (run = shared_missing_run(region, &first, end)); first += run) {
+		ret = vfs_fallocate(region->backing,
+				    FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				    (loff_t)(region->first + first) << PAGE_SHIFT,
+				    (loff_t)run << PAGE_SHIFT);
+		if (ret)
+			return ret;
+		cond_resched();
+	}
+	return 0;
+}
+
+/* Give all of the region's VMAs in a process back to shmem. */
+static int shared_convert_mm(struct postcopy_region *region, struct mm_struct *mm)
+{
+	struct vm_area_struct *vma;
+
+	if (mmap_write_lock_killable(mm))
+		return -EINTR;
+	for (vma = find_vma(mm, 0); vma; vma = find_vma(mm, vma->vm_end)) {
+		if (!postcopy_vma_of(vma, region))
+			continue;
+		vma_start_write(vma);
+		vm_flags_clear(vma, VM_MIXEDMAP);
+		vma->vm_ops = region->shmem_ops;
+		vma->vm_private_data = NULL;
+		mapper_remove_vma(region, mm);
+		atomic_dec(&region->nr_vmas);
+		postcopy_region_put(region);
+	}
+	mmap_write_unlock(mm);
+	return 0;
+}
+
+/* A process that maps the region and is alive, with a reference. */
+static struct mm_struct *shared_next_mm(struct postcopy_region *region)
+{
+	struct postcopy_mapper *mapper;
+	struct mm_struct *mm = NULL;
+
+	spin_lock(&region->mappers_lock);
+	list_for_each_entry(mapper, &region->mappers, node) {
+		if (mmget_not_zero(mapper->mm)) {
+			mm = mapper->mm;
+			break;
+		}
+	}
+	spin_unlock(&region->mappers_lock);
+	return mm;
+}
+
+/**
+ * postcopy_shared_convert() - a shared region becomes plain shared memory
+ * @region: all of whose pages are present; the caller has claimed them
+ *
+ * Context: sleeps; takes mmap_lock of every process that maps it.
+ * Return: 0, ESRCH, or EINTR: a fatal signal came; the region is converted all
+ * the same, but some processes keep vm_ops that call shmem's.
+ */
+int postcopy_shared_convert(struct postcopy_region *region)
+{
+	struct mm_struct *mm;
+	int err = 0;
+
+	postcopy_region_end(region, POSTCOPY_REGION_CONVERTED);
+	if (region->state != POSTCOPY_REGION_CONVERTED)
+		return -ESRCH;
+	while (!err && (mm = shared_next_mm(region))) {
+		err = shared_convert_mm(region, mm);
+		mmput_async(mm);
+		cond_resched();
+	}
+	return err;
+}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The VMAs of private regions: mmap() of a context, and what the core tells us
+ * afterwards.
+ *
+ * A private region is a private mapping of /dev/zero whose vm_ops are ours
+ * until it is converted. Every VMA with our vm_ops holds a reference on its
+ * region, so does each piece of a split and each copy that fork makes.
+ *
+ * What the owner may do to it:
+ *	split, unmap a part	yes; an unmapped page counts as present
+ *	mprotect, madvise, mlock  yes
+ *	mremap that shrinks or grows in place	yes; pages past the end of the
+ *		region raise SIGBUS
+ *	mremap that moves	refused: EOPNOTSUPP, nothing changed
+ *	fork	the child has what was mapped in the parent, copy-on-write;
+ *		anything else raises SIGBUS there
+ * Two regions are never merged, each has a file of its own.
+ */
+#include <linux/file.h>
+#include <linux/mm.h>
+#include <linux/sched/mm.h>
+
+#include "postcopy.h"
+
+static void private_open(struct vm_area_struct *vma)
+{
+	struct postcopy_region *region = vma->vm_private_data;
+
+	postcopy_region_get(region);
+	if (vma->vm_mm == region->mm)
+		atomic_inc(&region->nr_vmas);
+}
+
+static void private_close(struct vm_area_struct *vma)
+{
+	struct postcopy_region *region = vma->vm_private_data;
+
+	if (vma->vm_mm == region->mm && atomic_dec_and_test(&region->nr_vmas))
+		postcopy_region_end(region, POSTCOPY_REGION_DEAD);
+	postcopy_region_put(region);
+}
+
+static int private_mremap(struct vm_area_struct *vma)
+{
+	return -EOPNOTSUPP;
+}
+
+/*
+ * There is nothing to map around a fault; but without this method the core
+ * would not let ->fault run under the per-VMA lock.
+ */
+static vm_fault_t private_map_pages(struct vm_fault *vmf, pgoff_t start,
+				    pgoff_t end)
+{
+	return 0;
+}
+
+const struct vm_operations_struct postcopy_private_vm_ops = {
+	.open = private_open,
+	.close = private_close,
+	.mremap = private_mremap,
+	.fault = postcopy_private_fault,
+	.map_pages = private_map_pages,
+};
+
+/**
+ * postcopy_mmap_private() - a private mapping of a context creates a region
+ * @context: the context
+ * @vma: new mapping of the current process
+ *
+ * Context: may sleep; mmap_lock is held for writing.
+ * Return: 0 or -errno.
+ */
+int postcopy_mmap_private(struct postcopy_context *context,
+			  struct vm_area_struct *vma)
+{
+	struct postcopy_region *region;
+	struct file *file;
+
+	file = dentry_open(&postcopy_zero_file->f_path, O_RDWR,
+			   postcopy_zero_file->f_cred);
+	if (IS_ERR(file))
+		return PTR_ERR(file);
+	mutex_lock(&context->lock);
+	region = postcopy_region_create(context, vma, NULL);
+	mutex_unlock(&context->lock);
+	if (IS_ERR(region)) {
+		fput(file);
+		return PTR_ERR(region);
+	}
+	vma_set_file(vma, file);
+	fput(file);	/* the VMA has its own reference now */
+	vma->vm_private_data = region;
+	vma->vm_ops = &postcopy_private_vm_ops;
+	return 0;
+}

@@ -1,0 +1,87 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# Where the parts of a kernel are on this machine.
+#
+# usage: kernel.sh KERNEL WORD
+#	KERNEL	6.1, 6.12 (the newest build of that series that is here), a full
+#		release name, or the path of a bzImage
+#	WORD	release		e.g. 6.1.0-56-amd64
+#		build		the directory that modules are built against
+#		image		the bzImage
+#		root		the directory in which lib/modules/RELEASE has the
+#				kernel's own modules
+#
+# Kernels that are not installed are looked for in the cache that setup.sh fills.
+
+set -eu
+
+cache=${POSTCOPY_CACHE:-$HOME/.cache/postcopy}/kernels
+
+die()
+{
+	echo "kernel.sh: $*" >&2
+	exit 1
+}
+
+# The setup header of a bzImage points to its version string.
+image_release()
+{
+	magic=$(dd if="$1" bs=1 skip=514 count=4 2>/dev/null)
+	[ "$magic" = HdrS ] || die "$1 is no bzImage"
+	at=$(($(od -An -tu2 -j 526 -N 2 "$1") + 512))
+	dd if="$1" bs=1 skip="$at" count=128 2>/dev/null |
+		tr '\0' '\n' | head -n 1 | cut -d' ' -f1
+}
+
+newest()
+{
+	for dir in "/lib/modules/$1" "/lib/modules/$1".* \
+		   "$cache/lib/modules/$1" "$cache/lib/modules/$1".*; do
+		[ -e "$dir" ] && basename "$dir"
+	done | sort -V | tail -n 1
+}
+
+[ $# -eq 2 ] || die "usage: kernel.sh KERNEL release|build|image|root"
+
+if [ -f "$1" ]; then
+	image=$1
+	release=$(image_release "$1")
+else
+	release=$(newest "$1")
+	[ "$release" ] || die "no kernel $1 here: run scripts/setup.sh"
+	image=
+fi
+
+case $2 in
+release)
+	echo "$release"
+	;;
+build)
+	[ -e "/lib/modules/$release/build/Makefile" ] ||
+		die "no headers of $release: run scripts/setup.sh"
+	echo "/lib/modules/$release/build"
+	;;
+image)
+	for file in "$image" "/boot/vmlinuz-$release" \
+		    "$cache/boot/vmlinuz-$release"; do
+		if [ -r "$file" ]; then
+			echo "$file"
+			exit 0
+		fi
+	done
+	die "no bzImage of $release: run scripts/setup.sh"
+	;;
+root)
+	for dir in / "$cache"; do
+		if [ -e "$dir/lib/modules/$release/modules.dep.bin" ]; then
+			echo "$dir"
+			exit 0
+		fi
+	done
+	die "no modules of $release: run scripts/setup.sh"
+	;;
+*)
+	die "unknown word $2"
+	;;
+esac

@@ -1,0 +1,107 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Builds everything for both kernels, runs the tests in a VM of each and umig's own
+# tests here, and ends with one line of totals.
+#
+# usage: test.sh [--kernel KERNEL] [NAME]...
+
+set -u
+cd "$(dirname "$0")/.." || exit 1
+
+kernels="6.1 6.12"
+if [ "${1-}" = --kernel ]; then
+	kernels=$2
+	shift 2
+fi
+names=("$@")
+# All tests of one kernel; the scenarios boot guests inside the guest.
+timeout=${VM_TIMEOUT:-1200}
+results=build/results
+all=$results/all.tap
+
+scripts/setup.sh test || exit 1
+rm -rf "$results"
+mkdir -p "$results"
+: > "$all"
+
+say()
+{
+	echo "$*" | tee -a "$all"
+}
+
+# check NAME COMMAND... - one test that is a command
+check()
+{
+	local name=$1
+	shift
+
+	if "$@" > "$results/$name.log" 2>&1; then
+		say "ok - $name"
+		return 0
+	fi
+	tail -n 40 "$results/$name.log" | sed 's/^/# /'
+	say "not ok - $name"
+	return 1
+}
+
+build_module()
+{
+	make modules KERNEL="$1" W=1 && ! grep -E 'warning:|WARNING:' "$results/build.module_for_$1.log"
+}
+
+# A VM that died or was killed has not said how many tests are missing: one failure.
+run_vm()
+{
+	local kernel=$1 out=$results/vm-$1 status
+	shift
+
+	selftests/qemu/vm.sh --kernel "$kernel" --mem 4G --timeout "$timeout" --out "$out" -- \
+		selftests/run.sh "build/$kernel/drivers/postcopy/postcopy.ko" "$@" \
+		2>&1 | sed -u -E "s#^(not ok|ok) - #\1 - $kernel: #" | tee "$results/$kernel.tap"
+	status=${PIPESTATUS[0]}
+	if ! grep -qx '# end' "$results/$kernel.tap"; then
+		echo "not ok - $kernel: the_vm_runs_to_the_end (status $status)" |
+			tee -a "$results/$kernel.tap"
+	fi
+}
+
+for kernel in $kernels; do
+	check "build.module_for_$kernel" build_module "$kernel"
+done
+check build.umig make umig
+check build.selftests make selftests
+
+for kernel in $kernels; do
+	if [ -e "build/$kernel/drivers/postcopy/postcopy.ko" ]; then
+		run_vm "$kernel" "${names[@]}" &
+	fi
+done
+wait
+for kernel in $kernels; do
+	[ ! -e "$results/$kernel.tap" ] || cat "$results/$kernel.tap" >> "$all"
+done
+
+if [ "${#names[@]}" -eq 0 ] && [ -e tools/umig/Makefile ]; then
+	if make -s -C tools/umig check > "$results/umig.tap" 2>&1; then
+		status=0
+	else
+		status=$?
+	fi
+	sed -nE 's/^(not ok|ok) ([0-9]+ )?(- )?(.*)/\1 - umig: \4/p; /^#/p' "$results/umig.tap" |
+		tee -a "$all"
+	if [ "$status" -ne 0 ] && ! grep -q '^not ok' "$results/umig.tap"; then
+		tail -n 40 "$results/umig.tap" | sed 's/^/# /'
+		say "not ok - umig: check (status $status)"
+	fi
+fi
+
+failed=$(grep -c '^not ok' "$all")
+skipped=$(grep -cE '^ok .*# *SKIP' "$all")
+passed=$(($(grep -c '^ok' "$all") - skipped))
+if [ "$failed" -gt 0 ]; then
+	echo "# failed:"
+	grep '^not ok' "$all" | sed 's/^/# /'
+fi
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The guest that is migrated in the tests: the only program in it.
+ *
+ * It fills most of its memory with data that it can predict, then for ever
+ * rewrites a part of it and verifies all of it, with as many threads as it has
+ * processors. A page holds a function of its number and of how often it has been
+ * written, so a page that is lost, stale, torn, zero or in the wrong place is
+ * noticed. What it finds goes to the serial port:
+ *
+ *	guest: ready, N MiB in M threads
+ *	guest: round R, verified N MiB, wrong bytes W
+ *	guest: tick T ms, pages P			(every 100 ms: work done)
+ *	guest: wrong page P, word W: X, expected Y	(the first few)
+ *
+ * The kernel command line may have guest.mib=N (memory to use) and
+ * guest.rewrite=N (of 64 pages, how many a round rewrites).
+ */
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/stat.h>
+#include <sys/sysinfo.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PAGE_WORDS	512
+#define MAX_THREADS	64
+#define MAX_REPORTS	8
+
+struct part {
+	pthread_t thread;
+	size_t first, end;	/* pages */
+};
+
+static uint64_t *memory;
+static uint32_t *generation;	/* how often each page has been written */
+static unsigned int rewrite = 8;
+static _Atomic uint64_t wrong_bytes, pages_done;
+static _Atomic unsigned int reports;
+static pthread_barrier_t round_start, round_end;
+static int port;
+
+__attribute__((format(printf, 1, 2)))
+static void say(const char *format, ...)
+{
+	char line[160];
+	va_list args;
+	int length;
+
+	va_start(args, format);
+	length = vsnprintf(line, sizeof(line), format, args);
+	va_end(args);
+	/* One write: lines of several threads do not mix. */
+	if (write(port, line, length) != length)
+		abort();
+}
+
+/* A step of splitmix64: neighbouring words have nothing in common. */
+static uint64_t word_of(size_t page, uint32_t generation_of_page, unsigned int word)
+{
+	uint64_t x = ((uint64_t)page << 32 | generation_of_page) + word * 0x9e3779b97f4a7c15ULL;
+
+	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ULL;
+	return x ^ x >> 27;
+}
+
+static void page_write(size_t page)
+{
+	uint64_t *p = memory + page * PAGE_WORDS;
+	uint32_t now = ++generation[page];
+
+	for (unsigned int i = 0; i < PAGE_WORDS; i++)
+		p[i] = word_of(page, now, i);
+}
+
+static void page_verify(size_t page)
+{
+	volatile uint64_t *p = memory + page * PAGE_WORDS;
+
+	for (unsigned int i = 0; i < PAGE_WORDS; i++) {
+		uint64_t expected = word_of(page, generation[page], i);
+		uint64_t found = p[i];
+
+		if (found == expected)
+			continue;
+		wrong_bytes += sizeof(found);
+		if (reports++ < MAX_REPORTS)
+			say("guest: wrong page %zu, word %u: %#lx, expected %#lx\n",
+			    page, i, found, expected);
+	}
+}
+
+static void *part_run(void *arg)
+{
+	struct part *part = arg;
+
+	for (unsigned int round = 0;; round++) {
+		pthread_barrier_wait(&round_start);
+		for (size_t page = part->first; page < part->end; page++) {
+			if (round == 0)
+				page_write(page);
+			else
+				page_verify(page);
+			/* Another part of them in each round. */
+			if (round && (page * 31 + round) % 64 < rewrite)
+				page_write(page);
+			pages_done++;
+		}
+		pthread_barrier_wait(&round_end);
+	}
+	return NULL;
+}
+
+static void *ticks_run(void *arg)
+{
+	struct timespec interval = { .tv_nsec = 100 * 1000 * 1000 };
+	struct timespec now;
+
+	(void)arg;
+	for (;;) {
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		say("guest: tick %ld ms, pages %lu\n",
+		    now.tv_sec * 1000 + now.tv_nsec / 1000000, pages_done);
+		nanosleep(&interval, NULL);
+	}
+	return NULL;
+}
+
+static unsigned long option(const char *name, unsigned long otherwise)
+{
+	static char line[4096];
+	char *found;
+
+	if (!line[0]) {
+		int fd = open("/proc/cmdline", O_RDONLY);
+
+		if (fd < 0 || read(fd, line, sizeof(line) - 1) < 0)
+			abort();
+		close(fd);
+	}
+	found = strstr(line, name);
+	return found ? strtoul(found + strlen(name), NULL, 0) : otherwise;
+}
+
+int main(void)
+{
+	struct part parts[MAX_THREADS];
+	pthread_t ticks;
+	unsigned int nr_threads;
+	size_t mib, nr_pages;
+	struct sysinfo info;
+
+	mkdir("/proc", 0755);
+	mount("proc", "/proc", "proc", 0, NULL);
+	mkdir("/dev", 0755);
+	mount("dev", "/dev", "devtmpfs", 0, NULL);
+	port = open("/dev/ttyS0", O_WRONLY);
+	if (port < 0)
+		abort();
+
+	sysinfo(&info);
+	mib = option("guest.mib=", (info.freeram >> 20) * 8 / 10);
+	rewrite = option("guest.rewrite=", rewrite);
+	nr_pages = mib << 8;
+	nr_threads = sysconf(_SC_NPROCESSORS_ONLN);
+	if (nr_threads > MAX_THREADS)
+		nr_threads = MAX_THREADS;
+
+	memory = mmap(NULL, nr_pages << 12, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	generation = calloc(nr_pages, sizeof(*generation));
+	if (memory == MAP_FAILED || !generation) {
+		say("guest: no memory for %zu MiB\n", mib);
+		reboot(RB_POWER_OFF);
+	}
+	pthread_barrier_init(&round_start, NULL, nr_threads + 1);
+	pthread_barrier_init(&round_end, NULL, nr_threads + 1);
+	for (unsigned int i = 0; i < nr_threads; i++) {
+		parts[i].first = nr_pages * i / nr_threads;
+		parts[i].end = nr_pages * (i + 1) / nr_threads;
+		pthread_create(&parts[i].thread, NULL, part_run, &parts[i]);
+	}
+
+	for (unsigned int round = 0;; round++) {
+		pthread_barrier_wait(&round_start);
+		pthread_barrier_wait(&round_end);
+		if (round == 0) {
+			say("guest: ready, %zu MiB in %u threads\n", mib, nr_threads);
+			pthread_create(&ticks, NULL, ticks_run, NULL);
+			continue;
+		}
+		say("guest: round %u, verified %zu MiB, wrong bytes %lu\n",
+		    round, mib, wrong_bytes);
+	}
+}

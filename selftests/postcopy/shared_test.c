@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Shared regions: several processes map one memory, a fault in any of them is
+ * served, and no mapping ever shows a page that has not arrived.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "kselftest_harness.h"
+#include "postcopy_test.h"
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE	25
+#endif
+
+#define NR_PAGES	1024UL	/* two huge pages */
+#define SHMEM_ENABLED	"/sys/kernel/mm/transparent_hugepage/shmem_enabled"
+
+FIXTURE(shared)
+{
+	struct region r;
+	char *helper_memory;
+};
+
+FIXTURE_VARIANT(shared)
+{
+	uint64_t offset;
+	const char *shmem_enabled;
+};
+
+FIXTURE_VARIANT_ADD(shared, with_small_folios)
+{
+	.shmem_enabled = "never",
+};
+
+FIXTURE_VARIANT_ADD(shared, with_large_folios)
+{
+	.offset = 1UL << 30,
+	.shmem_enabled = "always",
+};
+
+FIXTURE_SETUP(shared)
+{
+	struct region *r = &self->r;
+
+	ASSERT_EQ(0, file_write(SHMEM_ENABLED, variant->shmem_enabled));
+	r->context = open(POSTCOPY_DEVICE, O_RDWR | O_CLOEXEC);
+	ASSERT_LE(0, r->context);
+	r->helper = -1;
+	r->offset = variant->offset;
+	r->length = NR_PAGES * PAGE;
+	r->address = mmap(NULL, r->length, PROT_READ | PROT_WRITE, MAP_SHARED,
+			  r->context, r->offset);
+	ASSERT_NE(MAP_FAILED, r->address);
+	ASSERT_EQ(0, (uintptr_t)r->address % HUGE);
+	r->id = region_find(r->context, getpid(), r->address);
+	ASSERT_NE(0, r->id);
+	ASSERT_EQ(0, region_attach(r));
+	self->helper_memory = mmap(NULL, r->length, PROT_READ | PROT_WRITE,
+				   MAP_SHARED, r->helper, r->offset);
+	ASSERT_NE(MAP_FAILED, self->helper_memory);
+}
+
+FIXTURE_TEARDOWN(shared)
+{
+	munmap(self->helper_memory, self->r.length);
+	region_close(&self->r);
+	file_write(SHMEM_ENABLED, "never");
+}
+
+static int pages_present(struct region *r, size_t first, size_t nr)
+{
+	struct postcopy_range range = {
+		.offset = r->offset + first * PAGE,
+		.length = nr * PAGE,
+	};
+	struct postcopy_pages_present present = {
+		.size = sizeof(present),
+		.ranges = (uintptr_t)&range,
+		.nr_ranges = 1,
+	};
+
+	return ioctl(r->helper, POSTCOPY_PAGES_PRESENT, &present) ? -errno : 0;
+}
+
+/* Another process that maps the context and runs @body. */
+#define in_child(pid, body)				\
+	do {						\
+		pid = fork_child();			\
+		ASSERT_LE(0, pid);			\
+		if (pid == 0) {				\
+			body;				\
+			_exit(0);			\
+		}					\
+	} while (0)
+
+TEST_F(shared, region_is_described_as_shared)
+{
+	struct postcopy_region_info info;
+
+	ASSERT_EQ(0, region_info(&self->r, &info));
+	EXPECT_EQ(POSTCOPY_REGION_SHARED, info.out_region_flags);
+	EXPECT_EQ(self->r.offset, info.out_offset);
+	EXPECT_EQ(self->r.length, info.out_length);
+}
+
+TEST_F(shared, a_fill_is_seen_by_a_fault)
+{
+	struct access a;
+
+	ASSERT_EQ(0, access_start(&a, ACCESS_READ, page_at(&self->r, 7), 0));
+	ASSERT_TRUE(access_wait_blocked(&a));
+	ASSERT_EQ(0, pages_fill(&self->r, 7, 1, NULL));
+	ASSERT_TRUE(access_wait_done(&a));
+	EXPECT_EQ(page_word(&self->r, 7, 0), a.value);
+	EXPECT_EQ(0, pages_wrong(&self->r, 7, 1));
+}
+
+TEST_F(shared, pages_received_in_place_are_seen_once_present)
+{
+	struct access a;
+
+	ASSERT_EQ(0, access_start(&a, ACCESS_READ, page_at(&self->r, 9), 0));
+	ASSERT_TRUE(access_wait_blocked(&a));
+	page_pattern(&self->r, 9, self->helper_memory + 9 * PAGE);
+	EXPECT_FALSE(access_is_done(&a));
+	ASSERT_EQ(0, pages_present(&self->r, 9, 1));
+	ASSERT_TRUE(access_wait_done(&a));
+	EXPECT_EQ(page_word(&self->r, 9, 0), a.value);
+	EXPECT_EQ(0, pages_wrong(&self->r, 9, 1));
+}
+
+TEST_F(shared, neighbours_of_a_present_page_are_never_readable)
+{
+	struct access before, after, far;
+
+	/* The helper has all of the page cache filled, with something wrong. */
+	memset(self->helper_memory, 0x5a, self->r.length);
+	page_pattern(&self->r, 100, self->helper_memory + 100 * PAGE);
+	ASSERT_EQ(0, pages_present(&self->r, 100, 1));
+	ASSERT_EQ(0, pages_wrong(&self->r, 100, 1));
+	ASSERT_EQ(0, access_start(&before, ACCESS_READ, page_at(&self->r, 99), 0));
+	ASSERT_EQ(0, access_start(&after, ACCESS_WRITE, page_at(&self->r, 101), 1));
+	ASSERT_EQ(0, access_start(&far, ACCESS_READ, page_at(&self->r, 511), 0));
+	EXPECT_TRUE(access_wait_blocked(&before));
+	EXPECT_TRUE(access_wait_blocked(&after));
+	EXPECT_TRUE(access_wait_blocked(&far));
+	ASSERT_EQ(0, pages_fill(&self->r, 0, NR_PAGES, NULL));
+	EXPECT_TRUE(access_wait_done(&before));
+	EXPECT_TRUE(access_wait_done(&after));
+	EXPECT_TRUE(access_wait_done(&far));
+	EXPECT_EQ(page_word(&self->r, 99, 0), before.value);
+	EXPECT_EQ(page_word(&self->r, 511, 0), far.value);
+}
+
+TEST_F(shared, huge_page_advice_and_collapse_show_no_missing_page)
+{
+	struct access a;
+
+	madvise(self->r.address, self->r.length, MADV_HUGEPAGE);
+	madvise(self->helper_memory, self->r.length, MADV_HUGEPAGE);
+	memset(self->helper_memory, 0x5a, self->r.length);
+	ASSERT_EQ(0, pages_fill(&self->r, 0, 511, NULL));
+	ASSERT_EQ(0, pages_wrong(&self->r, 0, 511));
+	EXPECT_NE(0, madvise(self->r.address, HUGE, MADV_COLLAPSE));
+	EXPECT_NE(0, madvise(self->helper_memory, HUGE, MADV_COLLAPSE));
+	ASSERT_EQ(0, access_start(&a, ACCESS_READ, page_at(&self->r, 511), 0));
+	EXPECT_TRUE(access_wait_blocked(&a));
+	ASSERT_EQ(0, pages_fill(&self->r, 511, 1, NULL));
+	ASSERT_TRUE(access_wait_done(&a));
+	EXPECT_EQ(0, pages_wrong(&self->r, 0, 512));
+}
+
+TEST_F(shared, fault_around_maps_what_is_present_only)
+{
+	struct postcopy_region_info info;
+	uint64_t faults;
+	struct access a;
+
+	ASSERT_EQ(0, pages_fill(&self->r, 16, 8, NULL));
+	ASSERT_EQ(0, pages_wrong(&self->r, 16, 8));
+	ASSERT_EQ(0, region_info(&self->r, &info));
+	faults = info.out_total_faults;
+	ASSERT_EQ(0, access_start(&a, ACCESS_READ, page_at(&self->r, 24), 0));
+	EXPECT_TRUE(access_wait_blocked(&a));
+	ASSERT_EQ(0, region_info(&self->r, &info));
+	EXPECT_EQ(faults + 1, info.out_total_faults);
+	ASSERT_EQ(0, pages_fill(&self->r, 15, 10, NULL));
+	ASSERT_TRUE(access_wait_done(&a));
+	EXPECT_EQ(0, pages_wrong(&self->r, 15, 10));
+}
+
+TEST_F(shared, zeroed_pages_read_zero_whatever_was_written_before)
+{
+	memset(self->helper_memory + 3 * PAGE, 0x5a, 2 * PAGE);
+	ASSERT_EQ(0, pages_fill(&self->r, 4, 1, NULL));
+	ASSERT_EQ(0, pages_zero(&self->r, 0, 64, NULL));
+	EXPECT_TRUE(page_is_zero(page_at(&self->r, 3)));
+	EXPECT_TRUE(page_is_zero(page_at(&self->r, 63)));
+	EXPECT_EQ(0, pages_wrong(&self->r, 4, 1));
+}
+
+TEST_F(shared, another_process_faults_into_the_same_requests)
+{
+	struct postcopy_request request[4];
+	int status;
+	pid_t pid;
+
+	in_child(pid, {
+		char *other = mmap(NULL, 64 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED,
+				   self->r.context, self->r.offset);
+
+		if (other == MAP_FAILED)
+			_exit(1);
+		if (!page_is_right(&self->r, 5, other + 5 * PAGE))
+			_exit(2);
+		*(uint64_t *)(other + 6 * PAGE) = 4711;
+	});
+	ASSERT_EQ(1, requests_read_all(&self->r, request, 1));
+	EXPECT_EQ(self->r.offset + 5 * PAGE, request[0].offset);
+	ASSERT_EQ(0, pages_fill(&self->r, 5, 1, NULL));
+	ASSERT_EQ(1, requests_read_all(&self->r, request, 1));
+	EXPECT_EQ(self->r.offset + 6 * PAGE, request[0].offset);
+	ASSERT_EQ(0, pages_fill(&self->r, 6, 1, NULL));
+	ASSERT_EQ(0, wait_child(pid, &status));
+	EXPECT_EQ(0, status);
+	EXPECT_EQ(4711, *(uint64_t *)page_at(&self->r, 6));
+}
+
+TEST_F(shared, a_forked_child_waits_and_is_served_too)
+{
+	struct postcopy_request request[4];
+	int status;
+	pid_t pid;
+
+	in_child(pid, {
+		if (!page_is_right(&self->r, 70, page_at(&self->r, 70)))
+			_exit(2);
+		*(uint64_t *)page_at(&self->r, 70) = 4711;
+	});
+	ASSERT_EQ(1, requests_read_all(&self->r, request, 1));
+	ASSERT_EQ(0, pages_fill(&self->r, 70, 1, NULL));
+	ASSERT_EQ(0, wait_child(pid, &status));
+	EXPECT_EQ(0, status);
+	EXPECT_EQ(4711, *(uint64_t *)page_at(&self->r, 70));
+}
+
+TEST_F(shared, a_mapping_across_the_regions_end_is_refused)
+{
+	EXPECT_EQ(MAP_FAILED, mmap(NULL, 2 * PAGE, PROT_READ, MAP_SHARED, self->r.context,
+				   self->r.offset + self->r.length - PAGE));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(MAP_FAILED, mmap(NULL, 2 * PAGE, PROT_READ, MAP_SHARED, self->r.helper,
+				   self->r.offset + self->r.length - PAGE));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(MAP_FAILED, mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, self->r.helper,
+				   self->r.offset));
+	EXPECT_EQ(EOPNOTSUPP, errno);
+}
+
+TEST_F(shared, a_moved_mapping_reaches_the_same_pages)
+{
+	char *moved = mremap(self->r.address, self->r.length, self->r.length,
+			     MREMAP_MAYMOVE | MREMAP_FIXED,
+			     mmap(NULL, self->r.length, PROT_NONE,
+				  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+
+	ASSERT_NE(MAP_FAILED, moved);
+	self->r.address = moved;
+	ASSERT_EQ(0, pages_fill(&self->r, 0, NR_PAGES, NULL));
+	EXPECT_EQ(0, pages_wrong(&self->r, 0, NR_PAGES));
+}
+
+TEST_F(shared, lives_until_the_last_process_unmaps_it)
+{
+	struct postcopy_region_info info;
+	int go[2], status;
+	pid_t pid;
+	char c;
+
+	ASSERT_EQ(0, pipe(go));
+	in_child(pid, {
+		close(go[1]);
+		_exit(read(go[0], &c, 1) != 0);
+	});
+	munmap(self->r.address, self->r.length);
+	ASSERT_EQ(0, region_info(&self->r, &info));
+	EXPECT_EQ(POSTCOPY_REGION_ATTACHED, info.out_state);
+	close(go[0]);
+	close(go[1]);
+	ASSERT_EQ(0, wait_child(pid, &status));
+	EXPECT_TRUE(wait_until(!region_info(&self->r, &info) &&
+			       info.out_state == POSTCOPY_REGION_DEAD));
+}
+
+TEST_F(shared, converts_in_every_process)
+{
+	uint64_t missing = 0;
+	int go[2], status;
+	char *later;
+	pid_t pid;
+	char c;
+
+	ASSERT_EQ(0, pipe(go));
+	in_child(pid, {
+		close(go[1]);
+		if (read(go[0], &c, 1) != 0 || pages_wrong(&self->r, 0, NR_PAGES))
+			_exit(1);
+		*(uint64_t *)page_at(&self->r, 3) = 4711;
+		if (madvise(self->r.address, HUGE, MADV_COLLAPSE))
+			_exit(2);
+	});
+	ASSERT_EQ(0, pages_fill(&self->r, 0, NR_PAGES - 1, NULL));
+	ASSERT_EQ(-EBUSY, region_convert(&self->r, 0, &missing));
+	EXPECT_EQ(1, missing);
+	ASSERT_EQ(0, pages_fill(&self->r, NR_PAGES - 1, 1, NULL));
+	ASSERT_EQ(0, region_convert(&self->r, 0, &missing));
+	close(go[0]);
+	close(go[1]);
+	ASSERT_EQ(0, wait_child(pid, &status));
+	EXPECT_EQ(0, status);
+	EXPECT_EQ(4711, *(uint64_t *)page_at(&self->r, 3));
+	EXPECT_EQ(0, pages_wrong(&self->r, 4, NR_PAGES - 4));
+	/* Who maps the context now gets the same plain memory. */
+	later = mmap(NULL, self->r.length, PROT_READ, MAP_SHARED, self->r.context, self->r.offset);
+	ASSERT_NE(MAP_FAILED, later);
+	EXPECT_EQ(4711, *(uint64_t *)(later + 3 * PAGE));
+	munmap(later, self->r.length);
+}
+
+TEST_F(shared, content_survives_swapping)
+{
+	ASSERT_EQ(0, pages_fill(&self->r, 0, 256, NULL));
+	ASSERT_EQ(0, pages_wrong(&self->r, 0, 256));
+	madvise(self->r.address, 256 * PAGE, MADV_PAGEOUT);
+	madvise(self->r.address, 256 * PAGE, MADV_DONTNEED);
+	EXPECT_EQ(0, pages_wrong(&self->r, 0, 256));
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,161 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Runs the tests inside the test VM and prints TAP: one line for each test of each
+# program, "ok"/"not ok", under names like fault.one_request_for_many_threads.
+#
+# usage: run.sh MODULE [NAME]...
+#
+# A test program stands in build/selftests/, prints TAP (kselftest) and may leave
+# nothing behind: after it the module must unload. Scenario scripts are
+# selftests/scenarios/NAME.sh; one that prints no TAP is judged by its exit status,
+# 4 is skipped. After each program the kernel log is read, and a complaint in it
+# fails the program.
+
+set -u
+cd "$(dirname "$0")/.." || exit 1
+
+module=$1
+shift
+timeout=${TIMEOUT:-90}
+log=$(mktemp -d /tmp/run.XXXXXX)
+failed=0
+# For scenarios that unload it themselves
+export POSTCOPY_MODULE=$PWD/$module
+
+# What the kernel says when something is wrong with it, whoever did it.
+complaints='WARNING:|BUG:|BUG at|Oops|general protection|KASAN|KCSAN|UBSAN|KFENCE|kmemleak'
+complaints="$complaints|possible (recursive|circular)|lockdep|lock held when|suspicious RCU|rcu.*stall"
+complaints="$complaints|INFO: task|blocked for more than|soft lockup|hard LOCKUP"
+complaints="$complaints|Bad page|Bad rss-counter|bad page map|refcount_t|scheduling while atomic"
+complaints="$complaints|sleeping function|unable to handle|Call Trace|postcopy: .*bug"
+# A TCG guest's clock is no better than its host's scheduler.
+harmless='clocksource|hrtimer: interrupt took|loading out-of-tree|module verification failed'
+
+verdict()
+{
+	case $1 in
+	not*) failed=$((failed + 1)) ;;
+	esac
+	echo "$1 - $2"
+}
+
+load()
+{
+	insmod "$module" && [ -c /dev/postcopy ]
+}
+
+# Processes that were killed may still be on their way out.
+unload()
+{
+	local i
+
+	for ((i = 0; i < 50; i++)); do
+		rmmod postcopy 2>"$log/rmmod" && return 0
+		sleep 0.1
+	done
+	cat "$log/rmmod"
+	echo "use count $(cat /sys/module/postcopy/refcnt)"
+	return 1
+}
+
+kernel_log()
+{
+	dmesg -c > "$log/dmesg"
+	grep -E "$complaints" "$log/dmesg" | grep -vE "$harmless" > "$log/complaints"
+	[ ! -s "$log/complaints" ] || {
+		sed 's/^/# /' "$log/dmesg" | tail -n 80
+		return 1
+	}
+}
+
+# The program's own TAP under its own name
+pass_on()
+{
+	awk -v name="$1" '
+	/^(not )?ok [0-9]+/ {
+		verdict = sub(/^not ok [0-9]+ *-? */, "") ? "not ok" : "ok"
+		sub(/^ok [0-9]+ *-? */, "")
+		sub(/^global\./, "")
+		if (index($0, name ".") != 1)
+			$0 = name "." $0
+		print verdict " - " $0
+		next
+	}
+	/^#  RUN|^#  *OK  |^# PASSED|^# Totals|^TAP |^[0-9]+\.\.|^# Starting/ { next }
+	/^#/ { print; next }
+	{ print "# " $0 }' "$log/output"
+}
+
+run_one()
+{
+	local name=$1 status plan count
+	shift
+
+	load > "$log/output" 2>&1 || {
+		verdict "not ok" "$name.the_module_loads"
+		sed 's/^/# /' "$log/output"
+		dmesg -c | tail -n 20 | sed 's/^/# /'
+		return
+	}
+	timeout -k 5 "$timeout" "$@" > "$log/output" 2>&1 < /dev/null
+	status=$?
+	pass_on "$name" > "$log/tap"
+	cat "$log/tap"
+	failed=$((failed + $(grep -c '^not ok' "$log/tap")))
+
+	count=$(grep -cE '^(not )?ok ' "$log/tap")
+	plan=$(sed -n 's/^1\.\.\([0-9]*\).*/\1/p' "$log/output" | head -n 1)
+	if [ "$status" -eq 4 ] && [ "$count" -eq 0 ]; then
+		verdict ok "$name # SKIP $(tail -n 1 "$log/output")"
+	elif [ "$status" -eq 124 ] || [ "$status" -eq 137 ]; then
+		verdict "not ok" "$name.ends_in_time"
+	elif [ "$count" -eq 0 ]; then
+		[ "$status" -eq 0 ] && verdict ok "$name" || verdict "not ok" "$name"
+	elif [ -n "$plan" ] && [ "$plan" -ne "$count" ]; then
+		verdict "not ok" "$name.runs_all_its_tests"
+	elif [ "$status" -ne 0 ] && ! grep -q '^not ok' "$log/tap"; then
+		verdict "not ok" "$name.exits_with_0"
+	fi
+
+	if kernel_log; then
+		verdict ok "$name.leaves_the_kernel_log_clean"
+	else
+		verdict "not ok" "$name.leaves_the_kernel_log_clean"
+	fi
+	if unload; then
+		verdict ok "$name.lets_the_module_unload"
+	else
+		verdict "not ok" "$name.lets_the_module_unload"
+		ps -eo pid,stat,wchan:20,args | grep -v '\[' | sed 's/^/# /'
+	fi
+	kernel_log || verdict "not ok" "$name.unloads_without_a_complaint"
+}
+
+all_names()
+{
+	local file
+
+	for file in build/selftests/*_test; do
+		[ ! -x "$file" ] || basename "$file" _test
+	done
+	for file in selftests/scenarios/*.sh; do
+		[ ! -x "$file" ] || basename "$file" .sh
+	done
+}
+
+dmesg -C
+[ $# -gt 0 ] || mapfile -t names < <(all_names)
+[ $# -eq 0 ] || names=("$@")
+for name in "${names[@]}"; do
+	if [ -x "build/selftests/${name}_test" ]; then
+		run_one "$name" "build/selftests/${name}_test"
+	elif [ -x "selftests/scenarios/$name.sh" ]; then
+		run_one "$name" "selftests/scenarios/$name.sh"
+	else
+		verdict "not ok" "$name.exists"
+	fi
+done
+rm -rf "$log"
+echo "# end"
+[ "$failed" -eq 0 ]

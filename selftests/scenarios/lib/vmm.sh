@@ -1,0 +1,165 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# For scenarios with stock QEMUs, run inside the test VM: sourced, it checks that
+# KVM is there, makes a scratch directory in $work, and on exit kills what was
+# started. A scenario prints TAP with check() and ends with finish().
+
+set -u
+cd "$(dirname "${BASH_SOURCE[0]}")/../../.." || exit 1
+
+umig=$PWD/tools/umig/umig
+guest=$PWD/selftests/guest/guest.cpio.gz
+memory_mib=${MEMORY_MIB:-512}	# of each guest
+guest_mib=${GUEST_MIB:-128}	# of these, what the guest works on
+work=$(mktemp -d /tmp/scenario.XXXXXX)
+nr_checks=0
+
+skip()
+{
+	echo "$*"
+	exit 4
+}
+
+cleanup()
+{
+	local log
+
+	# shellcheck disable=SC2046 # one word per process
+	kill -9 $(jobs -p) 2>/dev/null
+	wait 2>/dev/null
+	rm -f /dev/shm/source.ram
+	for log in "$work"/*.log; do
+		[ "${failed-}" ] && echo "# ${log##*/}:" && grep -v 'guest: tick' "$log" | tail -n 15 | sed 's/^/#   /'
+	done
+	rm -rf "$work"
+}
+trap cleanup EXIT
+
+# check NAME COMMAND... - one test: does the command succeed?
+check()
+{
+	local name=$1
+	shift
+
+	nr_checks=$((nr_checks + 1))
+	if "$@" >"$work/check.out" 2>&1; then
+		echo "ok $nr_checks - $name"
+	else
+		sed 's/^/# /' "$work/check.out"
+		echo "not ok $nr_checks - $name"
+		failed=y
+	fi
+}
+
+finish()
+{
+	echo "1..$nr_checks"
+	[ ! "${failed-}" ]
+	exit
+}
+
+# within SECONDS COMMAND... - succeeds as soon as the command does
+within()
+{
+	local end=$((SECONDS + $1))
+	shift
+
+	until "$@"; do
+		[ "$SECONDS" -lt "$end" ] || return 1
+		sleep 0.05
+	done
+}
+
+# vmm_start NAME MEMORY [QEMU-OPTION]... - its QMP socket is $work/NAME.qmp, the
+# guest's serial port $work/NAME.serial, its process $NAME_pid
+vmm_start()
+{
+	local name=$1 memory=$2
+	shift 2
+
+	qemu-system-x86_64 -name "$name" -nodefaults -no-user-config -display none \
+		-accel kvm -cpu host -smp 2 -m "${memory_mib}M" \
+		-object "memory-backend-file,id=ram,size=${memory_mib}M,$memory" \
+		-machine pc,memory-backend=ram \
+		-serial "file:$work/$name.serial" \
+		-qmp "unix:$work/$name.qmp,server=on,wait=off" \
+		-kernel "$(ls /boot/vmlinuz-6.1.*amd64 2>/dev/null | tail -n 1)" -initrd "$guest" \
+		-append "console=ttyS0 quiet loglevel=3 iommu=off mitigations=off guest.mib=$guest_mib guest.rewrite=${GUEST_REWRITE:-8}" \
+		"$@" >"$work/$name.log" 2>&1 &
+	printf -v "${name}_pid" %s $!
+	within 20 test -S "$work/$name.qmp"
+}
+
+source_start()
+{
+	vmm_start source mem-path=/dev/shm/source.ram,share=on
+}
+
+destination_start()
+{
+	vmm_start destination mem-path=/dev/postcopy,share=off -incoming defer
+}
+
+# qmp NAME COMMAND - one QMP command, prints the answer
+qmp()
+{
+	printf '{"execute":"qmp_capabilities"}{"execute":"%s"}\n' "$2" |
+		timeout 10 socat -t 1 - "UNIX-CONNECT:$work/$1.qmp" | tail -n 1
+}
+
+vmm_runs()
+{
+	qmp "$1" query-status | grep -q '"running": true'
+}
+
+# guest_rounds NAME - how many rounds of verification the guest has reported there
+guest_rounds()
+{
+	grep -c 'guest: round' "$work/$1.serial" 2>/dev/null || true
+}
+
+# guest_goes_on NAME - two more rounds, and nothing has ever been wrong
+guest_goes_on()
+{
+	local before
+
+	before=$(guest_rounds "$1")
+	within 60 guest_beyond "$1" $((before + 1)) && guest_clean "$1"
+}
+
+guest_beyond()
+{
+	[ "$(guest_rounds "$1")" -gt "$2" ]
+}
+
+guest_clean()
+{
+	tail -n 2 "$work/$1.serial"
+	grep -q 'wrong bytes 0$' "$work/$1.serial" &&
+		! grep -q 'wrong page\|wrong bytes [1-9]\|panic\|Oops\|BUG' "$work/$1.serial"
+}
+
+# region_of PID FIELD - of the region that the process has mapped
+region_of()
+{
+	"$umig" list --json | jq -e ".[] | select(.pid == $1) | .$2"
+}
+
+# mapped_anonymous PID - its guest RAM is what a private mapping of /dev/zero is
+mapped_anonymous()
+{
+	awk -v want=$((memory_mib * 1024)) '
+	/^[0-9a-f]+-[0-9a-f]+ / { zero = $6 == "/dev/zero" }
+	zero && $1 == "Size:" { size += $2 }
+	zero && $1 == "Rss:" { rss += $2 }
+	zero && $1 == "Anonymous:" { anonymous += $2 }
+	END {
+		printf "size %d kB, resident %d kB, anonymous %d kB\n", size, rss, anonymous
+		exit !(size == want && rss > 0 && anonymous == rss)
+	}' "/proc/$1/smaps"
+}
+
+[ -x "$umig" ] || skip "tools/umig is not built"
+modprobe kvm_amd 2>/dev/null || modprobe kvm_intel 2>/dev/null
+[ -c /dev/kvm ] || skip "no KVM in this machine: the test VM's CPU must have SVM or VMX"

@@ -1,0 +1,88 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Whatever fails before the destination has started, the source guest goes on: one
+# source, one failed migration after another, and then one that succeeds.
+
+# shellcheck source-path=SCRIPTDIR source=lib/vmm.sh
+. "$(dirname "$0")/lib/vmm.sh"
+
+# attempt [TMPDIR] - start a destination and both umigs
+attempt()
+{
+	rm -f "$work/control" "$work"/destination.*
+	destination_start || return
+	TMPDIR=${1-/tmp} "$umig" recv --qmp "$work/destination.qmp" \
+		--listen "unix:$work/control" >"$work/recv.log" 2>&1 &
+	recv=$!
+	within 20 test -S "$work/control" || return
+	"$umig" send --qmp "$work/source.qmp" --to "unix:$work/control" >"$work/send.log" 2>&1 &
+	send=$!
+}
+
+# over STATUS - both umigs have ended, send with an error; the source guest computes
+failed_harmlessly()
+{
+	local status
+
+	wait $send
+	status=$?
+	cat "$work/send.log"
+	kill -9 $recv "$destination_pid" 2>/dev/null
+	wait $recv "$destination_pid" 2>/dev/null
+	[ $status -ne 0 ] && vmm_runs source && guest_goes_on source
+}
+
+send_says()
+{
+	grep -q "$1" "$work/send.log" "$work/recv.log"
+}
+
+destination_killed()
+{
+	attempt && kill -9 "$destination_pid" && failed_harmlessly
+}
+
+# When recv has answered, the device state is on its way or about to be.
+connection_cut()
+{
+	attempt && within 20 region_attached && kill -9 $recv && failed_harmlessly
+}
+
+region_attached()
+{
+	[ "$(region_of "$destination_pid" state 2>/dev/null)" = '"attached"' ]
+}
+
+disk_full()
+{
+	mkdir -p "$work/full" &&
+	mount -t tmpfs -o size=64k,nr_inodes=4 full "$work/full" || return
+	dd if=/dev/zero of="$work/full/fill" bs=4k 2>/dev/null
+	touch "$work/full/a" "$work/full/b"
+	attempt "$work/full"
+	failed_harmlessly
+	local status=$?
+	umount "$work/full"
+	return $status
+}
+
+nobody_listens()
+{
+	! "$umig" send --qmp "$work/source.qmp" --to "unix:$work/nobody" >"$work/send.log" 2>&1 &&
+	cat "$work/send.log" && grep -q nobody "$work/send.log" &&
+	vmm_runs source && guest_goes_on source
+}
+
+then_succeeds()
+{
+	attempt && wait $send && wait $recv && guest_goes_on destination
+}
+
+check the_source_guest_runs eval 'source_start && guest_goes_on source'
+check source_goes_on_if_nobody_listens nobody_listens
+check source_goes_on_if_the_destination_is_killed destination_killed
+check source_goes_on_if_the_connection_is_cut connection_cut
+check source_goes_on_if_the_destination_disk_is_full disk_full
+check a_later_migration_succeeds then_succeeds
+finish

@@ -1,0 +1,91 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# The process that serves the pages is killed twice in the middle of a migration,
+# and the NBD server once: the guest waits and never sees a wrong byte.
+
+# shellcheck source-path=SCRIPTDIR source=lib/vmm.sh
+. "$(dirname "$0")/lib/vmm.sh"
+
+pages=$work/pages
+
+serve()
+{
+	rm -f "$pages"
+	nbdkit -f -r -U "$pages" --filter=rate file /dev/shm/source.ram "rate=${1}M" \
+		>"$work/serve.log" 2>&1 &
+	server=$!
+	within 10 test -S "$pages"
+}
+
+pull()
+{
+	"$umig" pull --pid "$destination_pid" --from "nbd+unix:///?socket=$pages" \
+		--json "$@" >>"$work/pull.log" 2>&1 &
+	pull=$!
+}
+
+# The device state alone, so that the helper is a process of its own
+switchover()
+{
+	for vmm in source destination; do
+		printf '%s\n' '{"execute":"qmp_capabilities"}' \
+			'{"execute":"migrate-set-capabilities","arguments":{"capabilities":[{"capability":"x-ignore-shared","state":true}]}}' |
+			timeout 10 socat -t 1 - "UNIX-CONNECT:$work/$vmm.qmp"
+	done
+	printf '%s\n' '{"execute":"qmp_capabilities"}' \
+		"{\"execute\":\"migrate-incoming\",\"arguments\":{\"uri\":\"unix:$work/state\"}}" |
+		timeout 10 socat -t 1 - "UNIX-CONNECT:$work/destination.qmp"
+	printf '%s\n' '{"execute":"qmp_capabilities"}' \
+		"{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"unix:$work/state\"}}" |
+		timeout 10 socat -t 1 - "UNIX-CONNECT:$work/source.qmp"
+	within 20 vmm_runs destination
+}
+
+waits()
+{
+	[ "$(region_of "$destination_pid" requests)" -gt 0 ]
+}
+
+present_beyond()
+{
+	[ "$(region_of "$destination_pid" present)" -gt "$1" ]
+}
+
+# The helper dies while threads of the guest wait for it.
+kill_in_the_middle()
+{
+	local present
+
+	present=$(region_of "$destination_pid" present) &&
+	within 20 present_beyond "$present" && within 20 waits || return
+	kill -9 $pull
+	wait $pull 2>/dev/null
+	# Nobody serves: they still wait.
+	waits && [ "$(region_of "$destination_pid" state)" = '"detached"' ] &&
+	kill -0 "$destination_pid"
+}
+
+server_restarted()
+{
+	present=$(region_of "$destination_pid" present)
+	kill -9 $server
+	wait $server 2>/dev/null
+	serve 400 && within 30 present_beyond "$present" && kill -0 $pull
+}
+
+check the_source_guest_runs eval 'source_start && guest_goes_on source'
+check the_destination_waits destination_start
+check pages_are_served serve 200
+pull
+check the_destination_starts switchover
+check threads_wait_when_the_helper_is_killed kill_in_the_middle
+pull
+check they_wait_again_when_the_second_helper_is_killed kill_in_the_middle
+pull
+check the_third_goes_on_when_the_server_comes_back server_restarted
+check it_delivers_everything wait $pull
+check the_guest_is_unharmed guest_goes_on destination
+check its_memory_is_anonymous mapped_anonymous "$destination_pid"
+tail -n 1 "$work/pull.log" | sed 's/^/# pull: /'
+finish
