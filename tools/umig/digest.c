@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -64,6 +65,7 @@ static uint64_t digest_skip_hole(int fd, uint64_t offset, uint64_t size)
 int digest_file(int fd, uint64_t size, const volatile bool *stop, struct digest *out)
 {
 	uint64_t offset = 0, i, length;
+	struct stat st;
 	uint8_t *buf;
 	int ret = 0;
 
@@ -95,5 +97,10 @@ int digest_file(int fd, uint64_t size, const volatile bool *stop, struct digest 
 		offset += length;
 	}
 	free(buf);
+	/* Beyond the end of a file everything looks like a hole. */
+	if (!ret && fstat(fd, &st))
+		ret = -errno;
+	if (!ret && (uint64_t)st.st_size < size)
+		ret = -ENODATA;
 	return ret;
 }

@@ -73,6 +73,9 @@ static void progress_draw(struct progress *p, uint64_t present, uint64_t total,
 	uint64_t s;
 
 	if (present == total) {
+		/* From here on nothing moves: the mean says more than the last moment. */
+		s = now_ns() - p->started_ns;
+		p->rate = s ? mib(total) * 1e9 / (double)s : 0;
 		snprintf(eta, sizeof(eta), "whole");
 	} else if (p->rate > 0.01 && left / p->rate < 359999) {
 		s = (uint64_t)(left / p->rate);
@@ -196,7 +199,7 @@ void progress_print_summary(const struct transfer *t)
 /* Prints @object as one line on stdout and lets go of it. */
 void progress_print_json(json_t *object)
 {
-	char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
+	char *text = object ? json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;
 
 	if (text)
 		log_stdout(text);

@@ -195,7 +195,8 @@ static int send_check_source(struct send *s)
 
 	if (qemu_run_state(&s->qmp, state, sizeof(state)))
 		goto qmp_failed;
-	if (strcmp(state, "running") && strcmp(state, "paused")) {
+	/* prelaunch: started with -S and never continued. */
+	if (strcmp(state, "running") && strcmp(state, "paused") && strcmp(state, "prelaunch")) {
 		log_error("the source guest is in state '%s'; it must be running or paused%s", state,
 			  strcmp(state, "postmigrate") ? "" :
 			  " (an earlier migration has ended; 'cont' in its monitor resumes it)");
@@ -490,7 +491,8 @@ static int send_recover(struct send *s)
 			goto unsure;
 		/* A guest that was paused is well in postmigrate too: it can be continued. */
 		if (!strcmp(state, wanted) ||
-		    (!s->was_running && !strcmp(state, "postmigrate")))
+		    (!s->was_running && (!strcmp(state, "postmigrate") ||
+					 !strcmp(state, "prelaunch"))))
 			goto restored;
 		if (s->was_running && strcmp(state, "finish-migrate"))
 			qmp_command(&s->qmp, "cont", NULL, NULL);
@@ -656,6 +658,8 @@ static void send_finish(struct send *s)
 {
 	double seconds = (double)(now_ns() - s->started_ns) / 1e9;
 
+	/* Tells the receiver that its ACK has come. */
+	link_close(&s->link);
 	progress_end(&s->progress);
 	if (s->caps_set)
 		qemu_restore_caps(&s->qmp, s->caps);

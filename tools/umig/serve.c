@@ -195,9 +195,15 @@ int page_server_check(struct page_server *s)
 
 void page_server_stop(struct page_server *s)
 {
-	if (s->pid > 0) {
+	unsigned int i;
+
+	if (s->pid > 0)
 		kill(s->pid, SIGTERM);
-		waitpid(s->pid, NULL, 0);
+	/* It waits for its clients to leave; they need not. */
+	for (i = 0; s->pid > 0 && waitpid(s->pid, NULL, WNOHANG) != s->pid; i++) {
+		if (i == 100)
+			kill(s->pid, SIGKILL);
+		usleep(10000);
 	}
 	s->pid = 0;
 	if (s->listen_fd >= 0)

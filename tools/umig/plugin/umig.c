@@ -173,6 +173,22 @@ static uint64_t umig_seek(uint64_t offset, int whence, uint64_t fallback, uint64
 	return (uint64_t)pos < end ? (uint64_t)pos : end;
 }
 
+/*
+ * Beyond the end of a file everything looks like a hole. Called after an answer was put together:
+ * if the file has its whole size then, what the answer calls holes were holes.
+ */
+static int umig_has_not_shrunk(void)
+{
+	struct stat st;
+
+	if (fstat(file_fd, &st) < 0 || (S_ISREG(st.st_mode) && st.st_size < file_size)) {
+		nbdkit_error("%s has shrunk", file_path);
+		nbdkit_set_error(EIO);
+		return -1;
+	}
+	return 0;
+}
+
 static int umig_extents(void *handle, uint32_t count, uint64_t offset, uint32_t flags,
 			struct nbdkit_extents *extents)
 {
@@ -208,7 +224,7 @@ static int umig_extents(void *handle, uint32_t count, uint64_t offset, uint32_t 
 		offset = stop;
 	}
 	free(buf);
-	return ret;
+	return ret ? ret : umig_has_not_shrunk();
 }
 
 static struct nbdkit_plugin plugin = {

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * umig recv's parts: recv_link.c talks to the sender, recv_switch.c goes as far as RESUMED,
+ * recv_pages.c from there on.
+ */
+#ifndef UMIG_RECV_H
+#define UMIG_RECV_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "link.h"
+#include "log.h"
+#include "progress.h"
+#include "qemu.h"
+#include "state.h"
+#include "transfer.h"
+
+/* The name under which QEMU gets the socket for its device state. */
+#define RECV_FD_NAME	"umig-state"
+
+struct recv {
+	/* Options. */
+	const char *qmp_path;
+	const char *listen;
+	uint64_t timeout_s;
+	uint64_t connections;
+	uint64_t rate;
+	bool json;
+	bool resume;
+	pid_t pid;
+
+	int signal_fd;
+	int listen_fd;
+	struct qmp qmp;
+	struct qemu_ram ram;
+	struct qemu_cap caps[QEMU_MAX_CAPS];
+	bool caps_set;
+	bool fd_given;
+	int context;
+	uint64_t region;
+	struct control_message hello;
+	struct link links[2];
+	struct link *link;
+	struct state_writer state;
+	struct transfer transfer;
+	bool transfer_open;
+	struct progress progress;
+
+	uint64_t state_end_ns;
+	double load_ms;
+	double resume_ms;
+	bool go;
+	bool resumed;
+	bool converted;
+	uint64_t lost_ns;
+	uint64_t told_ns;
+};
+
+static inline bool recv_is_connected(const struct recv *r)
+{
+	return r->link->fd >= 0;
+}
+
+/* Says @fmt to the sender and to the user. */
+#define recv_refuse(r, fmt, ...)						\
+do {										\
+	log_error(fmt, ##__VA_ARGS__);						\
+	link_send_error((r)->link, fmt, ##__VA_ARGS__);				\
+} while (0)
+
+int recv_frame(struct recv *r, struct link *link, int timeout_ms, struct control_frame *frame);
+int recv_message(struct recv *r, struct link *link, int timeout_ms, struct control_message *msg);
+int recv_accept(struct recv *r, struct control_message *msg);
+void recv_use_spare(struct recv *r);
+int recv_lost(struct recv *r, int error);
+int recv_send_resumed(struct recv *r);
+int recv_check_qemu(struct recv *r);
+int recv_find_region(struct recv *r);
+int recv_switch_over(struct recv *r);
+int recv_pages(struct recv *r);
+void recv_linger(struct recv *r);
+
+#endif

@@ -1,0 +1,441 @@
+// SPDX-License-Identifier: GPL-2.0
+/* umig recv: from the first check to RESUMED. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <string.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "dev.h"
+#include "find.h"
+#include "recv.h"
+#include "umig.h"
+
+/* Checks the destination QEMU. Return: 0 or -errno, having said why. */
+int recv_check_qemu(struct recv *r)
+{
+	char state[64];
+	int ret;
+
+	if (qemu_run_state(&r->qmp, state, sizeof(state))) {
+		log_error("cannot ask the destination QEMU for its state: %s", r->qmp.error);
+		return -EIO;
+	}
+	if (!r->resume && strcmp(state, "inmigrate")) {
+		log_error("the destination QEMU is in state '%s', not waiting for a migration; start it with -incoming defer%s",
+			  state, strcmp(state, "running") && strcmp(state, "paused") ? "" :
+			  ", or give --resume if its memory is only partly there");
+		return -EOPNOTSUPP;
+	}
+	if (r->resume && !strcmp(state, "inmigrate")) {
+		log_error("the destination QEMU has not been loaded, there is nothing to resume");
+		return -EOPNOTSUPP;
+	}
+	ret = qemu_find_ram(&r->qmp, "destination", &r->ram);
+	if (ret)
+		return ret;
+	if (strcmp(r->ram.path, dev_path())) {
+		log_error("the destination's RAM is the file %s; start it with -object memory-backend-file,id=%s,size=%" PRIu64 ",mem-path=%s,share=off",
+			  r->ram.path, r->ram.id, r->ram.size, dev_path());
+		return -EOPNOTSUPP;
+	}
+	if (r->ram.prealloc) {
+		log_error("the destination's memory backend has prealloc=on, which waits for every page; leave it out");
+		return -EOPNOTSUPP;
+	}
+	if (!r->pid)
+		r->pid = r->qmp.pid;
+	if (qemu_has_locked_memory(r->pid)) {
+		log_error("the destination QEMU locks its memory (-overcommit mem-lock=on), which waits for every page; leave it out");
+		return -EOPNOTSUPP;
+	}
+	return r->resume ? 0 : qemu_check_caps(&r->qmp, "destination", r->caps);
+}
+
+int recv_find_region(struct recv *r)
+{
+	struct postcopy_region_info info;
+	uint64_t *ids = NULL;
+	size_t nr = 0;
+	int ret;
+
+	r->context = find_open_context();
+	if (r->context < 0)
+		return r->context;
+	ret = find_regions(r->context, r->pid, &ids, &nr);
+	if (!ret && nr == 1)
+		r->region = ids[0];
+	free(ids);
+	if (!ret && nr != 1) {
+		log_error("QEMU (process %d) has %zu regions of %s instead of 1%s", (int)r->pid, nr,
+			  dev_path(), nr ? "" : "; if this is not QEMU's process id, give --pid");
+		return -EOPNOTSUPP;
+	}
+	if (!ret)
+		ret = dev_region_info(r->context, r->region, &info);
+	if (ret) {
+		log_error("cannot find the region of process %d: %s", (int)r->pid, strerror(-ret));
+		return ret;
+	}
+	if (info.out_offset || info.out_length != r->ram.size) {
+		log_error("region %" PRIu64 " has %" PRIu64 " bytes at %" PRIu64 ", the machine's RAM has %" PRIu64,
+			  r->region, (uint64_t)info.out_length, (uint64_t)info.out_offset,
+			  r->ram.size);
+		return -EOPNOTSUPP;
+	}
+	return 0;
+}
+
+static int recv_check_hello(struct recv *r)
+{
+	const struct control_message *h = &r->hello;
+
+	if (h->go != r->resume) {
+		recv_refuse(r, "%s", h->go ?
+			    "this receiver knows nothing of that migration; start it with --resume" :
+			    "this receiver was started with --resume; it takes no new migration");
+		return -EOPNOTSUPP;
+	}
+	if (h->page_size != UMIG_PAGE_SIZE) {
+		recv_refuse(r, "pages of %" PRIu64 " bytes on the source, %llu here", h->page_size,
+			    UMIG_PAGE_SIZE);
+		return -EOPNOTSUPP;
+	}
+	if (h->ram_size != r->ram.size) {
+		recv_refuse(r, "the source's RAM has %" PRIu64 " bytes, the destination's %" PRIu64 "; start both QEMUs with the same -m",
+			    h->ram_size, r->ram.size);
+		return -EOPNOTSUPP;
+	}
+	if (strcmp(h->ram_id, r->ram.id)) {
+		recv_refuse(r, "the memory backend is called '%s' on the source and '%s' on the destination; QEMU needs the same name on both",
+			    h->ram_id, r->ram.id);
+		return -EOPNOTSUPP;
+	}
+	return 0;
+}
+
+/* Waits for the sender and its HELLO. */
+static int recv_wait_sender(struct recv *r)
+{
+	log_info("waiting for the sender on %s", r->listen);
+	for (;;) {
+		struct pollfd fds[3] = {
+			{ .fd = r->listen_fd, .events = POLLIN },
+			{ .fd = r->signal_fd, .events = POLLIN },
+			{ .fd = r->qmp.fd, .events = POLLIN },
+		};
+		int ret;
+
+		if (poll(fds, 3, -1) < 0 && errno != EINTR)
+			return -errno;
+		if (fds[1].revents) {
+			log_error("stopped by a signal before a sender came");
+			return -EINTR;
+		}
+		if (fds[2].revents && qmp_pump(&r->qmp)) {
+			log_error("the destination QEMU has ended: %s", r->qmp.error);
+			return -EPIPE;
+		}
+		if (!fds[0].revents)
+			continue;
+		ret = recv_accept(r, &r->hello);
+		if (ret == -EAGAIN)
+			continue;
+		if (ret)
+			return ret;
+		recv_use_spare(r);
+		return recv_check_hello(r);
+	}
+}
+
+/* Attaches and waits for the page connection. */
+static int recv_open_transfer(struct recv *r)
+{
+	struct transfer *t = &r->transfer;
+	uint64_t deadline = now_ns() + r->timeout_s * 1000000000ULL;
+	int ret = transfer_init(t, r->hello.uri);
+
+	if (ret)
+		return ret;
+	r->transfer_open = true;
+	t->nr_connections = (unsigned int)r->connections;
+	atomic_store(&t->rate, r->rate);
+	ret = transfer_attach(t, r->context, &r->region, 1);
+	/* The transfer closes it. */
+	r->context = -1;
+	if (!ret)
+		ret = transfer_start_demand(t);
+	if (ret) {
+		link_send_error(r->link, "cannot attach to the destination's memory: %s",
+				strerror(-ret));
+		return ret;
+	}
+	while (!atomic_load(&t->connected) && !atomic_load(&t->exit_code)) {
+		struct pollfd pfd = { .fd = r->signal_fd, .events = POLLIN };
+
+		if (now_ns() > deadline) {
+			recv_refuse(r, "cannot connect to the source's pages at %s within %" PRIu64 " s; give the sender a --pages-listen that can be reached from here",
+				    r->hello.uri, r->timeout_s);
+			return -ETIMEDOUT;
+		}
+		if (poll(&pfd, 1, 5) > 0)
+			return -EINTR;
+	}
+	if (atomic_load(&t->exit_code)) {
+		link_send_error(r->link, "the receiver cannot use the pages at %s", r->hello.uri);
+		return -EIO;
+	}
+	return 0;
+}
+
+/* Makes the destination wait for device state on a socket that the state writer fills. */
+static int recv_start_incoming(struct recv *r)
+{
+	int pair[2], ret;
+
+	ret = qemu_set_caps(&r->qmp, r->caps);
+	r->caps_set = !ret;
+	/* While it waits for a migration, stop means: do not start by yourself at its end. */
+	if (!ret)
+		ret = qmp_command(&r->qmp, "stop", NULL, NULL);
+	if (ret)
+		goto failed;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+		return -errno;
+	ret = qmp_send_fd(&r->qmp, RECV_FD_NAME, pair[1]);
+	close(pair[1]);
+	if (ret) {
+		close(pair[0]);
+		goto failed;
+	}
+	r->fd_given = true;
+	ret = state_writer_start(&r->state, pair[0]);
+	if (ret)
+		return ret;
+	ret = qmp_command(&r->qmp, "migrate-incoming", json_pack("{s:s}", "uri", "fd:" RECV_FD_NAME),
+			  NULL);
+	if (!ret) {
+		r->fd_given = false;
+		return 0;
+	}
+failed:
+	recv_refuse(r, "the destination QEMU cannot be prepared: %s", r->qmp.error);
+	return ret;
+}
+
+static int recv_state_end(struct recv *r, const struct control_message *msg)
+{
+	uint64_t sum = state_writer_finish(&r->state);
+
+	if (msg->bytes != r->state.bytes || msg->sum != sum) {
+		recv_refuse(r, "the device state arrived damaged: %" PRIu64 " bytes instead of %" PRIu64 ", or another digest",
+			    r->state.bytes, msg->bytes);
+		return -EBADMSG;
+	}
+	r->state_end_ns = now_ns();
+	transfer_release(&r->transfer);
+	return 0;
+}
+
+/* Takes device state up to STATE_END. QMP is left alone: QEMU may be waiting for a page. */
+static int recv_state(struct recv *r)
+{
+	uint64_t last_ns = now_ns();
+
+	for (;;) {
+		struct control_message msg;
+		struct control_frame frame;
+		int ret = recv_frame(r, r->link, 200, &frame);
+
+		if (ret < 0)
+			return recv_lost(r, ret);
+		ret = ret ? 1 : 0;
+		if (state_writer_error(&r->state)) {
+			recv_refuse(r, "the destination QEMU takes no device state: %s; its own messages say why",
+				    strerror(-state_writer_error(&r->state)));
+			return -EPIPE;
+		}
+		if (!ret && now_ns() - last_ns > r->timeout_s * 1000000000ULL) {
+			recv_refuse(r, "no device state for %" PRIu64 " s", r->timeout_s);
+			return -ETIMEDOUT;
+		}
+		if (!ret)
+			continue;
+		last_ns = now_ns();
+		if (frame.kind == CONTROL_STATE) {
+			ret = state_writer_push(&r->state, frame.body, frame.length);
+			if (ret) {
+				recv_refuse(r, "cannot keep the device state: %s", strerror(-ret));
+				return ret;
+			}
+			continue;
+		}
+		if (control_decode(frame.body, frame.length, &msg))
+			return recv_lost(r, -EPROTO);
+		if (msg.type == CONTROL_STATE_END)
+			return recv_state_end(r, &msg);
+		if (msg.type == CONTROL_ERROR)
+			log_error("the sender gives up: %s", msg.text);
+		return recv_lost(r, -EPROTO);
+	}
+}
+
+/* Waits until QEMU has loaded everything. */
+static int recv_wait_loaded(struct recv *r)
+{
+	uint64_t deadline = now_ns() + r->timeout_s * 1000000000ULL;
+	char state[64], error[256];
+
+	for (;;) {
+		struct control_message msg;
+		int ret = qemu_migration_state(&r->qmp, state, sizeof(state), error,
+					       sizeof(error));
+
+		if (ret) {
+			recv_refuse(r, "the destination QEMU cannot load the device state: %s; its own messages say why",
+				    r->qmp.error);
+			return ret;
+		}
+		if (!strcmp(state, "completed"))
+			break;
+		if (!strcmp(state, "failed")) {
+			recv_refuse(r, "the destination QEMU cannot load the device state: %s",
+				    error);
+			return -EIO;
+		}
+		if (atomic_load(&r->transfer.exit_code)) {
+			recv_refuse(r, "the destination's memory cannot be filled");
+			return -EIO;
+		}
+		if (now_ns() > deadline) {
+			recv_refuse(r, "the destination QEMU has not loaded the device state within %" PRIu64 " s",
+				    r->timeout_s);
+			return -ETIMEDOUT;
+		}
+		ret = recv_message(r, r->link, 1, &msg);
+		if (ret)
+			return recv_lost(r, ret < 0 ? ret : -EPROTO);
+	}
+	if (!qemu_run_state(&r->qmp, state, sizeof(state)) && !strcmp(state, "running")) {
+		/* Cannot be after stop; if it were, two guests could run. */
+		recv_refuse(r, "the destination guest has started by itself; it must be ended");
+		return -EIO;
+	}
+	r->load_ms = (double)(now_ns() - r->state_end_ns) / 1e6;
+	return link_send_type(r->link, CONTROL_LOADED);
+}
+
+/*
+ * Waits for GO, on this connection or as HELLO (go) on a new one. Without either the guest stays
+ * where it is.
+ */
+static int recv_wait_go(struct recv *r)
+{
+	uint64_t deadline = now_ns() + r->timeout_s * 1000000000ULL;
+
+	while (!r->go) {
+		struct control_message msg;
+		struct pollfd pfd = { .fd = r->listen_fd, .events = POLLIN };
+		int ret = 0;
+
+		if (now_ns() > deadline) {
+			recv_refuse(r, "no GO from the sender within %" PRIu64 " s; the guest was not started here",
+				    r->timeout_s);
+			return -ETIMEDOUT;
+		}
+		if (recv_is_connected(r))
+			ret = recv_message(r, r->link, 100, &msg);
+		if (ret == -EINTR || ret == -EPIPE)
+			return recv_lost(r, ret);
+		if (ret > 0 && msg.type == CONTROL_GO) {
+			r->go = true;
+			break;
+		}
+		if (ret > 0) {
+			log_error("the sender gives up: %s",
+				  msg.type == CONTROL_ERROR ? msg.text : "unexpected message");
+			return -EPROTO;
+		}
+		if (ret < 0) {
+			log_info("the connection to the sender is lost before GO; waiting %" PRIu64 " s for it to come back",
+				 r->timeout_s);
+			link_close(r->link);
+		}
+		if (poll(&pfd, 1, recv_is_connected(r) ? 0 : 200) <= 0)
+			continue;
+		ret = recv_accept(r, &msg);
+		if (ret == -EINTR || ret == -EPIPE)
+			return recv_lost(r, ret);
+		if (ret || !msg.go || strcmp(msg.id, r->hello.id))
+			continue;
+		recv_use_spare(r);
+		r->go = true;
+	}
+	return 0;
+}
+
+/* After GO. */
+static int recv_resume_guest(struct recv *r)
+{
+	uint64_t begin = now_ns();
+	char state[64] = "?";
+
+	if (r->hello.running) {
+		int ret = qmp_command(&r->qmp, "cont", NULL, NULL);
+
+		if (!ret)
+			ret = qemu_run_state(&r->qmp, state, sizeof(state));
+		if (ret) {
+			recv_refuse(r, "the destination QEMU does not resume the guest: %s; mend that and say 'cont' on %s, its pages go on being served meanwhile only by 'umig pull'",
+				    r->qmp.error, r->qmp_path);
+			return ret;
+		}
+	}
+	r->resume_ms = r->load_ms + (double)(now_ns() - begin) / 1e6;
+	r->resumed = true;
+	/* A lost connection is dealt with where it shows next. */
+	recv_send_resumed(r);
+	if (r->hello.running)
+		log_info("the guest runs here; loading took %.1f ms, resuming %.1f ms", r->load_ms,
+			 r->resume_ms - r->load_ms);
+	return 0;
+}
+
+/* Everything up to RESUMED. Return: 0 or -errno, having said why. */
+int recv_switch_over(struct recv *r)
+{
+	int ret = recv_wait_sender(r);
+
+	if (!ret)
+		ret = recv_open_transfer(r);
+	if (ret)
+		return ret;
+	if (r->resume) {
+		char state[64] = "?";
+
+		/* The sender's HELLO said go: if the guest does not run yet, it is to run. */
+		transfer_release(&r->transfer);
+		r->go = true;
+		if (!qemu_run_state(&r->qmp, state, sizeof(state)) && !strcmp(state, "running")) {
+			r->resumed = true;
+			recv_send_resumed(r);
+			return 0;
+		}
+		return recv_resume_guest(r);
+	}
+	ret = recv_start_incoming(r);
+	if (!ret)
+		ret = link_send_type(r->link, CONTROL_READY);
+	if (!ret)
+		ret = recv_state(r);
+	if (!ret)
+		ret = recv_wait_loaded(r);
+	if (!ret)
+		ret = recv_wait_go(r);
+	if (!ret)
+		ret = recv_resume_guest(r);
+	return ret;
+}

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# For the test scripts: TAP, waiting without sleeping blindly, QEMUs, a fake region.
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+umig=$here/../umig
+fake=$here/umig-fake
+tmp=$(mktemp -d /dev/shm/umig-test-XXXXXX)
+nr=0
+failed=0
+export UMIG_PLUGIN_DIR=$here/../plugin
+
+# Only what this script has started, by process id.
+started=()
+cleanup() {
+	for pid in "${started[@]}"; do kill -9 "$pid" 2>/dev/null; done
+	wait 2>/dev/null
+	rm -rf "$tmp"
+}
+trap cleanup EXIT
+
+ok() {
+	nr=$((nr + 1))
+	if [ "$1" -eq 0 ]; then echo "ok $nr - $2"; else
+		echo "not ok $nr - $2"
+		failed=1
+		if [ -n "$3" ]; then sed 's/^/# /' "$3" | tail -25; fi
+	fi
+}
+
+skip() {
+	nr=$((nr + 1))
+	echo "ok $nr - $1 # SKIP $2"
+}
+
+finish() {
+	echo "1..$nr"
+	exit $failed
+}
+
+# wait_until SECONDS COMMAND...: polls until COMMAND succeeds.
+wait_until() {
+	local end=$((SECONDS + $1))
+	shift
+	until "$@" >/dev/null 2>&1; do
+		[ $SECONDS -lt $end ] || return 1
+		sleep 0.02
+	done
+}
+
+has_line() { grep -q -- "$2" "$1"; }
+
+# make_image FILE MIB: data, pages of zeros among it, and holes.
+make_image() {
+	python3 - "$1" "$2" <<'PY'
+import random, sys
+r = random.Random(int(sys.argv[2]))
+n = int(sys.argv[2]) * 256
+with open(sys.argv[1], "wb") as f:
+    f.truncate(n * 4096)
+    for i in range(n):
+        if (i // 128) % 2:
+            continue
+        f.seek(i * 4096)
+        f.write(bytes(4096) if r.random() < 0.2 else r.randbytes(4096))
+PY
+}
+
+# fake_region MIB VCPUS: a fresh region for umig-fake.
+fake_region() {
+	rm -f "$tmp/ram" "$tmp/map"
+	export UMIG_FAKE_FILE=$tmp/ram UMIG_FAKE_MAP=$tmp/map
+	export UMIG_FAKE_SIZE=$(($1 << 20)) UMIG_FAKE_VCPUS=$2 UMIG_FAKE_PID=1234
+	unset UMIG_FAKE_OFFSET
+}
+
+# Every page installed exactly once and equal to the image; the region is converted.
+fake_is_whole() {
+	cmp "$tmp/ram" "$1" && python3 - "$tmp/map" <<'PY'
+import sys
+m = open(sys.argv[1], "rb").read()
+sys.exit(0 if set(m[:-1]) == {1} and m[-1] == 1 else 1)
+PY
+}
+
+# Pages that are present equal the image's; the others are untouched (zero in the file).
+fake_is_sound() {
+	python3 - "$tmp/ram" "$tmp/map" "$1" <<'PY'
+import os, sys
+ram, m, img = (open(p, "rb").read() for p in sys.argv[1:])
+for i in range(len(m) - 1):
+    want = img[i * 4096:(i + 1) * 4096] if m[i] else bytes(4096)
+    if ram[i * 4096:(i + 1) * 4096] != want or m[i] > 1:
+        sys.exit("page %d is wrong" % i)
+PY
+}
+
+fake_has_pages() {
+	python3 -c "import sys; m = open('$tmp/map', 'rb').read()
+sys.exit(0 if sum(1 for b in m[:-1] if b) >= $1 else 1)"
+}

@@ -1,0 +1,258 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# send and recv with two stock QEMUs. The destination's /dev/postcopy is a file here, so the guest
+# is paused where contents are compared.
+. "$(dirname "$0")/lib.sh"
+
+if ! command -v qemu-system-x86_64 >/dev/null; then
+	skip "migrate" "qemu-system-x86_64 is not installed"
+	finish
+fi
+
+qmp() {
+	python3 - "$@" <<'PY'
+import json, socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.settimeout(10)
+s.connect(sys.argv[1])
+f = s.makefile("rw")
+f.readline()
+def cmd(**c):
+    f.write(json.dumps(c)); f.flush()
+    while True:
+        r = json.loads(f.readline())
+        if "event" not in r:
+            return r
+cmd(execute="qmp_capabilities")
+r = cmd(execute=sys.argv[2])
+print(json.dumps(r.get("return", r)))
+PY
+}
+
+run_state() { qmp "$1" query-status | grep -q "\"status\": \"$2\""; }
+
+# qemu NAME RAMFILE [ARGUMENTS]
+qemu() {
+	local name=$1 file=$2
+	shift 2
+	# vapic reads guest RAM while it is loaded; a file cannot make it wait as a region does.
+	qemu-system-x86_64 -accel tcg -machine pc,memory-backend=r0 -display none -nodefaults \
+		-global apic.vapic=off \
+		-object "memory-backend-file,id=r0,size=64M,mem-path=$file,share=on" -m 64M \
+		-qmp "unix:$tmp/$name.qmp,server=on,wait=off" \
+		-qmp "unix:$tmp/$name.test,server=on,wait=off" "$@" \
+		>"$tmp/$name.log" 2>&1 &
+	started+=($!)
+	qemu_pid=$!
+	wait_until 10 qmp "$tmp/$name.test" query-status
+}
+
+# pair [SOURCE ARGUMENTS]: a source with an image in its RAM and a destination that waits.
+pair() {
+	fake_region 64 0
+	rm -f "$tmp"/*.qmp "$tmp"/*.test "$tmp"/ctl "$tmp"/src.ram
+	make_image "$tmp/src.ram" 64
+	qemu src "$tmp/src.ram" "$@"
+	src_pid=$qemu_pid
+	truncate -s 64M "$tmp/ram"
+	qemu dst "$tmp/ram" -incoming defer
+	dst_pid=$qemu_pid
+	export UMIG_FAKE_PID=$dst_pid UMIG_FAKE_PATH=$tmp/ram
+}
+
+end_pair() {
+	kill -9 "$src_pid" "$dst_pid" 2>/dev/null
+	wait "$src_pid" "$dst_pid" 2>/dev/null
+}
+
+# recv_start ADDRESS [OPTIONS]
+recv_start() {
+	local address=$1
+	shift
+	"$fake" recv --qmp "$tmp/dst.qmp" --listen "$address" "$@" >"$tmp/recv.out" 2>"$tmp/recv.err" &
+	recv_pid=$!
+	started+=($!)
+	wait_until 10 has_line "$tmp/recv.err" "waiting for the sender"
+}
+
+send_run() {
+	timeout 60 "$umig" send --qmp "$tmp/src.qmp" "$@" >"$tmp/send.out" 2>"$tmp/send.err"
+	local ret=$?
+	# A receiver nobody comes to would be waited for in vain.
+	if [ $ret != 0 ] && [ -n "$recv_pid" ]; then kill -TERM "$recv_pid" 2>/dev/null; fi
+	return $ret
+}
+
+# --- the whole way, paused guest, Unix sockets
+pair -S
+recv_start "unix:$tmp/ctl" --json
+send_run --to "unix:$tmp/ctl" --json
+code=$?
+wait "$recv_pid"
+rcode=$?
+[ $code = 0 ] && [ $rcode = 0 ]
+ok $? "migrate.exits_0_on_both_sides" "$tmp/recv.err"
+fake_is_whole "$tmp/src.ram"
+ok $? "migrate.every_page_equal_once_and_converted"
+tail -1 "$tmp/recv.out" | grep -q '"digest_checked":true'
+ok $? "migrate.digest_is_compared" "$tmp/recv.out"
+tail -1 "$tmp/send.out" | grep -q '"downtime_ms"'
+ok $? "migrate.sender_prints_a_summary" "$tmp/send.out"
+run_state "$tmp/dst.test" prelaunch
+ok $? "migrate.a_guest_that_never_ran_stays_so"
+end_pair
+
+# --- TCP, running guest (its RAM moves on, so only the states are compared)
+pair
+recv_start tcp:127.0.0.1:47901
+send_run --to tcp:127.0.0.1:47901
+code=$?
+wait "$recv_pid"
+rcode=$?
+[ $code = 0 ] && [ $rcode = 0 ]
+ok $? "migrate.over_tcp" "$tmp/recv.err"
+run_state "$tmp/dst.test" running
+ok $? "migrate.running_guest_runs_at_the_destination" "$tmp/send.err"
+run_state "$tmp/src.test" postmigrate
+ok $? "migrate.source_stays_stopped"
+end_pair
+
+# --- refusals
+pair -S
+fake_region 32 0
+export UMIG_FAKE_PID=$dst_pid UMIG_FAKE_PATH=$tmp/ram
+"$fake" recv --qmp "$tmp/dst.qmp" --listen "unix:$tmp/ctl" 2>"$tmp/recv.err"
+[ $? = 3 ] && grep -q bytes "$tmp/recv.err"
+ok $? "recv.refuses_a_region_of_another_size" "$tmp/recv.err"
+"$umig" send --qmp "$tmp/dst.qmp" --to "unix:$tmp/ctl" 2>"$tmp/send.err"
+[ $? = 3 ] && grep -q inmigrate "$tmp/send.err"
+ok $? "send.refuses_a_guest_that_is_not_there_yet" "$tmp/send.err"
+"$fake" recv --qmp "$tmp/src.qmp" --listen "unix:$tmp/ctl" 2>"$tmp/recv.err"
+[ $? = 3 ] && grep -q "incoming defer" "$tmp/recv.err"
+ok $? "recv.refuses_a_guest_that_is_there" "$tmp/recv.err"
+qmp "$tmp/src.test" query-status >/dev/null
+end_pair
+
+# --- the receiver vanishes at each step before GO: the source runs on
+# A stand-in receiver speaks the protocol up to a step and hangs up.
+cat >"$tmp/standin.py" <<'PY'
+import json, socket, struct, sys
+path, step = sys.argv[1:]
+def frame(o):
+    b = json.dumps(o).encode()
+    return struct.pack(">IB", len(b), 1) + b
+l = socket.socket(socket.AF_UNIX); l.bind(path); l.listen(1)
+c, _ = l.accept()
+def read(n):
+    b = b""
+    while len(b) < n:
+        x = c.recv(n - len(b))
+        if not x:
+            sys.exit(0)
+        b += x
+    return b
+def message():
+    n, kind = struct.unpack(">IB", read(5))
+    return kind, read(n)
+if step == "accept": sys.exit(0)
+if step == "garbage":
+    message(); c.send(b"HTTP/1.1 400 Bad Request\r\n\r\n"); c.recv(1); sys.exit(0)
+message()
+if step == "hello": sys.exit(0)
+if step == "error": c.send(frame({"type": "error", "text": "no room"})); c.recv(1); sys.exit(0)
+c.send(frame({"type": "ready"}))
+if step == "ready": sys.exit(0)
+while True:
+    kind, body = message()
+    if step == "state": sys.exit(0)
+    if kind == 1: break
+if step == "state_end": sys.exit(0)
+if step == "silent":
+    c.settimeout(30); c.recv(1); sys.exit(0)
+if step == "load_error":
+    c.send(frame({"type": "error", "text": "cannot load"})); c.recv(1); sys.exit(0)
+c.send(frame({"type": "loaded"}))
+kind, body = message()
+l.close()
+sys.exit(0)
+PY
+pair
+for step in accept hello garbage error ready state state_end silent load_error; do
+	rm -f "$tmp/ctl"
+	python3 "$tmp/standin.py" "$tmp/ctl" $step &
+	standin=$!
+	started+=($standin)
+	wait_until 5 test -S "$tmp/ctl"
+	send_run --to "unix:$tmp/ctl" --timeout 3
+	code=$?
+	wait $standin
+	[ $code = 6 ] && run_state "$tmp/src.test" running
+	ok $? "send.source_runs_again_after_the_receiver_vanished_at_$step" "$tmp/send.err"
+done
+"$umig" send --qmp "$tmp/src.qmp" --to "unix:$tmp/nobody" 2>"$tmp/send.err"
+[ $? = 6 ] && run_state "$tmp/src.test" running
+ok $? "send.source_runs_on_if_nobody_listens" "$tmp/send.err"
+qmp "$tmp/src.test" query-migrate-capabilities | grep -q '"state": false, "capability": "x-ignore-shared"'
+ok $? "send.restores_the_capability"
+
+# --- the destination QEMU is killed while it waits: the source runs on
+recv_start "unix:$tmp/ctl"
+kill -9 "$dst_pid"
+wait "$recv_pid"
+[ $? = 1 ]
+ok $? "recv.says_that_qemu_has_ended" "$tmp/recv.err"
+
+# --- GO sent, receiver gone: nobody resumes the source
+rm -f "$tmp/ctl"
+python3 "$tmp/standin.py" "$tmp/ctl" go &
+standin=$!
+started+=($standin)
+wait_until 5 test -S "$tmp/ctl"
+send_run --to "unix:$tmp/ctl" --timeout 2
+[ $? = 7 ] && run_state "$tmp/src.test" postmigrate
+ok $? "send.after_go_the_source_is_never_resumed" "$tmp/send.err"
+end_pair
+
+# --- the receiver is killed while pages come; another goes on
+pair -S
+recv_start "unix:$tmp/ctl" --rate 4M
+"$umig" send --qmp "$tmp/src.qmp" --to "unix:$tmp/ctl" >"$tmp/send.out" 2>"$tmp/send.err" &
+send_pid=$!
+started+=($send_pid)
+wait_until 20 fake_has_pages 9000
+ok $? "resume.setup" "$tmp/send.err"
+kill -9 "$recv_pid"
+wait "$recv_pid" 2>/dev/null
+fake_is_sound "$tmp/src.ram"
+ok $? "resume.killed_receiver_leaves_no_wrong_page"
+wait_until 20 has_line "$tmp/send.err" "pages stay available"
+ok $? "resume.sender_keeps_the_pages" "$tmp/send.err"
+recv_start "unix:$tmp/ctl" --resume
+wait "$recv_pid"
+rcode=$?
+wait "$send_pid"
+code=$?
+[ $code = 0 ] && [ $rcode = 0 ] && fake_is_whole "$tmp/src.ram"
+ok $? "resume.second_receiver_finishes" "$tmp/recv.err"
+end_pair
+
+# --- the same, finished by pull alone
+pair -S
+recv_start "unix:$tmp/ctl" --rate 4M
+"$umig" send --qmp "$tmp/src.qmp" --to "unix:$tmp/ctl" >"$tmp/send.out" 2>"$tmp/send.err" &
+send_pid=$!
+started+=($send_pid)
+wait_until 20 fake_has_pages 9000
+kill -9 "$recv_pid"
+wait "$recv_pid" 2>/dev/null
+wait_until 20 has_line "$tmp/send.err" "umig pull"
+uri=$(sed -n "s/.*--from \"\([^\"]*\)\".*/\1/p" "$tmp/send.err" | tail -1)
+"$fake" pull --pid "$dst_pid" --from "$uri" 2>"$tmp/pull.err"
+[ $? = 0 ] && fake_is_whole "$tmp/src.ram"
+ok $? "resume.pull_alone_finishes" "$tmp/pull.err"
+kill -TERM $send_pid
+wait $send_pid
+[ $? = 4 ]
+ok $? "resume.sender_without_acknowledgement_exits_4" "$tmp/send.err"
+end_pair
+finish

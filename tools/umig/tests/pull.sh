@@ -1,0 +1,227 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# pull into a fake region, from page sources nobody here wrote and from broken ones.
+. "$(dirname "$0")/lib.sh"
+
+make_image "$tmp/img" 32
+pull() { timeout 60 "$fake" pull --pid 1234 --from "$@" 2>"$tmp/err" >"$tmp/out"; }
+
+# source COMMAND...: runs it in the background once its socket $tmp/s is there.
+source_start() {
+	rm -f "$tmp/s"
+	"$@" >"$tmp/source.log" 2>&1 &
+	source_pid=$!
+	started+=($source_pid)
+	wait_until 5 test -S "$tmp/s"
+}
+source_stop() {
+	kill -9 "$source_pid" 2>/dev/null
+	wait "$source_pid" 2>/dev/null
+}
+uri="nbd+unix:///?socket=$tmp/s"
+
+check_source() {
+	local name=$1
+	shift
+	source_start "$@"
+	fake_region 32 8
+	pull "$uri"
+	[ $? = 0 ] && fake_is_whole "$tmp/img"
+	ok $? "source.$name" "$tmp/err"
+	source_stop
+}
+
+check_source nbdkit_file nbdkit -f -r -U "$tmp/s" file "$tmp/img"
+check_source umig_plugin nbdkit -f -r -U "$tmp/s" "$UMIG_PLUGIN_DIR/nbdkit-umig-plugin.so" "$tmp/img"
+check_source qemu_nbd qemu-nbd -r -f raw -e 8 -t -k "$tmp/s" "$tmp/img"
+check_source without_extents nbdkit -f -r -U "$tmp/s" --filter=noextents file "$tmp/img"
+check_source without_structured_replies nbdkit -f -r --no-sr -U "$tmp/s" file "$tmp/img"
+check_source with_one_request_at_a_time nbdkit -f -r -t 1 -U "$tmp/s" --filter=noparallel file "$tmp/img"
+check_source slow nbdkit -f -r -U "$tmp/s" --filter=delay file "$tmp/img" rdelay=5ms
+check_source that_fails_now_and_then nbdkit -f -r -U "$tmp/s" --filter=error file "$tmp/img" \
+	error=EIO error-pread-rate=2%
+grep -q "nothing was filled, asking again" "$tmp/err"
+ok $? "source.error_is_said"
+
+cp "$tmp/img" "$tmp/keep"
+truncate -s 0 "$tmp/img"
+truncate -s 32M "$tmp/img"
+check_source memory_all_zero nbdkit -f -U "$tmp/s" memory 32M
+cp "$tmp/keep" "$tmp/img"
+
+# --- too small
+source_start nbdkit -f -r -U "$tmp/s" file "$tmp/img"
+fake_region 64 2
+pull "$uri"
+[ $? = 3 ] && grep -q "the export has 33554432 bytes" "$tmp/err" &&
+	python3 -c "import sys; sys.exit(any(open('$tmp/map','rb').read()))"
+ok $? "export.too_small_is_refused_and_fills_nothing" "$tmp/err"
+
+# --- image offsets
+fake_region 16 4
+export UMIG_FAKE_OFFSET=$((16 << 20))
+pull "$uri"
+code=$?
+tail -c 16M "$tmp/img" >"$tmp/half"
+[ $code = 0 ] && fake_is_whole "$tmp/half"
+ok $? "region.with_an_offset_gets_that_part" "$tmp/err"
+
+# --- killed and started again, twice
+fake_region 32 4
+for want in 3000 6000; do
+	"$fake" pull --pid 1234 --from "$uri" --rate 8M 2>"$tmp/err" &
+	pid=$!
+	started+=($pid)
+	wait_until 20 fake_has_pages $want
+	kill -9 $pid
+	wait $pid 2>/dev/null
+	fake_is_sound "$tmp/img"
+	ok $? "kill.after_$want pages_leaves_no_wrong_page" "$tmp/err"
+done
+pull "$uri" --json
+[ $? = 0 ] && fake_is_whole "$tmp/img"
+ok $? "kill.third_one_finishes" "$tmp/err"
+tail -1 "$tmp/out" | python3 -c "
+import json, sys
+s = json.load(sys.stdin)
+n = s['demand_pages'] + s['background_pages'] + s['zero_pages']
+sys.exit(0 if s['event'] == 'summary' and n <= 8192 - 6000 and s['present_pages'] == 8192 else 1)"
+ok $? "resume.asks_only_for_what_is_missing" "$tmp/out"
+
+# --- SIGTERM
+fake_region 32 4
+"$fake" pull --pid 1234 --from "$uri" --rate 1M 2>"$tmp/err" &
+pid=$!
+started+=($pid)
+wait_until 20 fake_has_pages 100
+kill -TERM $pid
+wait $pid
+[ $? = 4 ] && grep -q "picks up here" "$tmp/err"
+ok $? "sigterm.exits_4_and_says_how_to_go_on" "$tmp/err"
+
+# --- the VMM goes away: byte [pages] of the map says dead
+fake_region 32 0
+"$fake" pull --pid 1234 --from "$uri" --rate 1M 2>"$tmp/err" &
+pid=$!
+started+=($pid)
+wait_until 20 fake_has_pages 100
+printf '\002' | dd of="$tmp/map" bs=1 seek=8192 conv=notrunc status=none
+wait $pid
+[ $? = 5 ] && grep -q "its VMM has ended" "$tmp/err"
+ok $? "region.gone_exits_5" "$tmp/err"
+source_stop
+
+# --- the source is killed and comes back
+source_start nbdkit -f -r -U "$tmp/s" file "$tmp/img"
+fake_region 32 8
+"$fake" pull --pid 1234 --from "$uri" --rate 16M 2>"$tmp/err" &
+pid=$!
+started+=($pid)
+wait_until 20 fake_has_pages 5000
+source_stop
+wait_until 10 has_line "$tmp/err" "no connection to the source"
+ok $? "source.lost_is_said" "$tmp/err"
+fake_is_sound "$tmp/img"
+ok $? "source.lost_leaves_no_wrong_page"
+source_start nbdkit -f -r -U "$tmp/s" file "$tmp/img"
+wait $pid
+[ $? = 0 ] && fake_is_whole "$tmp/img" && grep -q "is back" "$tmp/err" &&
+	[ "$(grep -c "no connection" "$tmp/err")" = 1 ]
+ok $? "source.back_goes_on_and_each_is_said_once" "$tmp/err"
+
+# --- replies cut after every byte count
+rm -f "$tmp/c"
+"$here/cutter" "$tmp/c" "$tmp/s" 300 &
+started+=($!)
+wait_until 5 test -S "$tmp/c"
+fake_region 1 2
+"$fake" pull --pid 1234 --from "nbd+unix:///?socket=$tmp/c" --connections 1 2>"$tmp/err" &
+pid=$!
+started+=($pid)
+end=$((SECONDS + 12))
+sound=0
+while [ $SECONDS -lt $end ] && kill -0 $pid 2>/dev/null; do
+	[ -s "$tmp/map" ] && { fake_is_sound <(head -c 1M "$tmp/img") || sound=1; }
+	sleep 0.3
+done
+ok $sound "cut.no_page_is_ever_wrong" "$tmp/err"
+kill -TERM $pid 2>/dev/null
+wait $pid
+# nbdkit 1.32 may have aborted over a connection cut in its handshake.
+source_stop
+source_start nbdkit -f -r -U "$tmp/s" file "$tmp/img"
+fake_region 1 2
+pull "$uri"
+[ $? = 0 ] && fake_is_whole <(head -c 1M "$tmp/img")
+ok $? "cut.afterwards_a_good_source_finishes" "$tmp/err"
+source_stop
+
+# --- a structured reply that leaves a gap, which libnbd fills with zeros
+cat >"$tmp/gap.py" <<'PY'
+import socket, struct, sys, threading
+l = socket.socket(socket.AF_UNIX); l.bind(sys.argv[1]); l.listen(8)
+size = 1 << 20
+def serve(c):
+    def read(n):
+        b = b""
+        while len(b) < n:
+            x = c.recv(n - len(b))
+            if not x: raise EOFError
+            b += x
+        return b
+    try:
+        c.send(b"NBDMAGICIHAVEOPT" + struct.pack(">H", 3)); read(4)
+        while True:
+            _, opt, n = struct.unpack(">QII", read(16)); read(n)
+            rep = lambda t, d=b"": c.send(struct.pack(">QIII", 0x3e889045565a9, opt, t, len(d)) + d)
+            if opt == 8: rep(1)
+            elif opt in (6, 7):
+                rep(3, struct.pack(">HQH", 0, size, 3)); rep(1)
+                if opt == 7: break
+            else: rep(0x80000001)
+        while True:
+            _, _, cmd, cookie, off, n = struct.unpack(">IHHQQI", read(28))
+            if cmd != 0: return
+            half = n // 2
+            c.send(struct.pack(">IHHQI", 0x668e33ef, 1, 1, cookie, 8 + half) +
+                   struct.pack(">Q", off) + b"\xaa" * half)
+    except (EOFError, OSError):
+        pass
+while True:
+    c, _ = l.accept()
+    threading.Thread(target=serve, args=(c,), daemon=True).start()
+PY
+source_start python3 "$tmp/gap.py" "$tmp/s"
+fake_region 1 2
+timeout -s TERM 2 "$fake" pull --pid 1234 --from "$uri" 2>"$tmp/err"
+[ $? = 124 ] && grep -q "nothing was filled" "$tmp/err" &&
+	python3 -c "import sys; sys.exit(any(open('$tmp/map','rb').read()))"
+ok $? "gap.in_a_reply_fills_nothing" "$tmp/err"
+source_stop
+
+# --- garbage instead of NBD
+source_start python3 -c "
+import socket
+l = socket.socket(socket.AF_UNIX); l.bind('$tmp/s'); l.listen(8)
+while True:
+    c, _ = l.accept(); c.send(b'220 smtp.example.org ESMTP ready\r\n' * 10); c.close()"
+fake_region 1 2
+timeout -s TERM 2 "$fake" pull --pid 1234 --from "$uri" 2>"$tmp/err"
+[ $? = 124 ] && python3 -c "import sys; sys.exit(any(open('$tmp/map','rb').read()))"
+ok $? "garbage.fills_nothing" "$tmp/err"
+source_stop
+
+# --- command lines
+pull "nonsense:abc"
+[ $? = 3 ]
+ok $? "uri.that_is_none_exits_3" "$tmp/err"
+"$fake" pull --pid 1234 2>"$tmp/err"
+[ $? = 2 ]
+ok $? "usage.exits_2" "$tmp/err"
+"$fake" pull --pid 1 --from "$uri" 2>"$tmp/err"
+[ $? = 5 ]
+ok $? "pid.without_a_region_exits_5" "$tmp/err"
+"$umig" list 2>"$tmp/err"
+[ $? = 1 ] && grep -q modprobe "$tmp/err"
+ok $? "list.without_the_module_says_what_to_do" "$tmp/err"
+finish
