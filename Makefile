@@ -50,6 +50,7 @@ umig: ## the user space tool
 .PHONY: selftests
 selftests: ## the test programs
 	$(MAKE) -C selftests/qemu
+	$(MAKE) -C selftests/guest
 	$(MAKE) -C selftests/postcopy
 
 .PHONY: test
@@ -79,4 +80,5 @@ install: modules umig ## module, umig, man page, udev rule, header
 clean: ## removes what was built
 	rm -rf build
 	$(MAKE) -C selftests/qemu clean
+	$(MAKE) -C selftests/guest clean
 	@if [ -e tools/umig/Makefile ]; then $(MAKE) -C tools/umig clean; fi
