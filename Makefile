@@ -51,6 +51,7 @@ umig: ## the user space tool
 selftests: ## the test programs
 	$(MAKE) -C selftests/qemu
 	$(MAKE) -C selftests/postcopy
+	$(MAKE) -C selftests/guest guest.cpio.gz
 
 .PHONY: test
 test: ## all tests, on both kernels in test VMs (KERNEL=, T= to choose)
@@ -79,4 +80,5 @@ install: modules umig ## module, umig, man page, udev rule, header
 clean: ## removes what was built
 	rm -rf build
 	$(MAKE) -C selftests/qemu clean
+	$(MAKE) -C selftests/guest clean
 	@if [ -e tools/umig/Makefile ]; then $(MAKE) -C tools/umig clean; fi

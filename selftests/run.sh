@@ -89,8 +89,8 @@ pass_on()
 
 run_one()
 {
-	local name=$1 status plan count start=$SECONDS
-	shift
+	local name=$1 timeout=$2 status plan count start=$SECONDS
+	shift 2
 
 	load > "$log/output" 2>&1 || {
 		verdict "not ok" "$name.the_module_loads"
@@ -155,9 +155,9 @@ dmesg -C
 [ $# -eq 0 ] || names=("$@")
 for name in "${names[@]}"; do
 	if [ -x "build/selftests/${name}_test" ]; then
-		run_one "$name" "build/selftests/${name}_test"
+		run_one "$name" "$program_timeout" "build/selftests/${name}_test"
 	elif [ -x "selftests/scenarios/$name.sh" ]; then
-		run_one "$name" "selftests/scenarios/$name.sh"
+		run_one "$name" "$scenario_timeout" "selftests/scenarios/$name.sh"
 	else
 		verdict "not ok" "$name.exists"
 	fi
