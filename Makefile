@@ -50,6 +50,7 @@ umig: ## the user space tool
 .PHONY: selftests
 selftests: ## the test programs
 	$(MAKE) -C selftests/qemu
+	$(MAKE) -C selftests/guest
 	$(MAKE) -C selftests/postcopy
 	$(MAKE) -C selftests/guest guest.cpio.gz
 

@@ -135,7 +135,7 @@ guest_beyond()
 
 guest_clean()
 {
-	grep 'guest: round\|guest: wrong' "$work/$1.serial" | tail -n 2
+	grep 'guest: round\|guest: wrong' "$work/$1.serial" | tail -n 1 | tr -d '\r'
 	grep -q 'wrong bytes 0.$' "$work/$1.serial" &&
 		! grep -q 'wrong page\|wrong bytes [1-9]\|panic\|Oops\|BUG' "$work/$1.serial"
 }

@@ -1,0 +1,65 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# `make demo`: in a test VM, a stock QEMU guest with KVM that checks its own memory
+# moves to another stock QEMU by postcopy. Called with --inside it is in the VM.
+
+set -u
+cd "$(dirname "$0")/.." || exit 1
+kernel=${KERNEL:-6.12}
+
+if [ "${1-}" != --inside ]; then
+	make -s modules KERNEL="$kernel" >/dev/null && make -s umig && make -s -C selftests/guest || exit 1
+	interactive=
+	[ ! -t 1 ] || interactive=--interactive
+	exec selftests/qemu/vm.sh --kernel "$kernel" --mem 4G --timeout 240 $interactive -- \
+		selftests/demo.sh --inside
+fi
+
+# The guest computes on most of its memory.
+export GUEST_MIB=${GUEST_MIB:-320}
+# shellcheck source=selftests/scenarios/lib/vmm.sh
+. selftests/scenarios/lib/vmm.sh
+
+step()
+{
+	printf '\n== %s\n' "$*"
+}
+
+die()
+{
+	echo "demo: $*" >&2
+	failed=y
+	exit 1
+}
+
+insmod "build/$kernel/drivers/postcopy/postcopy.ko" || exit 1
+step "Linux $(uname -r), stock $(qemu-system-x86_64 --version | head -n 1)"
+echo "Starting the source guest: ${memory_mib} MiB, 2 vCPUs. It fills $GUEST_MIB MiB with data it"
+echo "can predict, rewrites a part of it all the time and verifies all of it."
+source_start && within 90 guest_beyond source 1 || die "the guest did not start"
+guest_clean source || die "the guest found wrong bytes"
+
+step "Starting the destination: its RAM is a mapping of /dev/postcopy"
+destination_start || die "the destination did not start"
+"$umig" list
+
+step "umig send --qmp source.qmp --to unix:control    (umig recv shows its progress)"
+"$umig" send --qmp "$work/source.qmp" --to "unix:$work/control" --json >"$work/send.log" 2>&1 &
+send=$!
+"$umig" recv --qmp "$work/destination.qmp" --listen "unix:$work/control" || die "recv failed"
+wait $send || die "send failed"
+
+step "The guest's verdict"
+guest_goes_on destination || die "the guest was harmed"
+
+step "The module goes, the guest stays"
+mapped_anonymous "$destination_pid" || die "the memory is not anonymous"
+rmmod postcopy || die "the module does not unload"
+echo "memory is anonymous, postcopy.ko is unloaded"
+guest_goes_on destination || die "the guest was harmed"
+
+step "Summary"
+grep '^{' "$work/send.log" | jq -r 'select(.event == "summary") |
+	"downtime \(.downtime_ms | round) ms, total \(.seconds * 10 | round / 10) s, \(.demand_pages) demand faults"'
+echo "guest: $(guest_rounds source) rounds at the source, $(guest_rounds destination) at the destination, wrong bytes: 0"
