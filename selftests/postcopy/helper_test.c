@@ -279,7 +279,9 @@ TEST_F(helper, stays_attached_as_long_as_one_copy_of_its_fd_is_open)
 
 TEST_F(helper, stopped_leaves_the_owner_responsive_and_killable)
 {
-	static const char * const files[] = { "maps", "stat", "status", "cmdline", "statm", "comm" };
+	static const char * const files[] = {
+		"maps", "stat", "status", "cmdline", "statm", "comm",
+	};
 	pid_t owner, stopped;
 	int pair[2], status;
 	struct region r;
