@@ -17,10 +17,12 @@ cd "$(dirname "$0")/.." || exit 1
 
 module=$1
 shift
-timeout=${TIMEOUT:-180}
+# Seconds: a scenario boots guests inside the guest, beside a second test VM.
+program_timeout=${TIMEOUT:-90}
+scenario_timeout=${TIMEOUT:-300}
 log=$(mktemp -d /tmp/run.XXXXXX)
 failed=0
-# For scenarios that unload it themselves
+# For tests that unload it themselves
 export POSTCOPY_MODULE=$PWD/$module
 
 # What the kernel says when something is wrong with it, whoever did it.
@@ -89,8 +91,8 @@ pass_on()
 
 run_one()
 {
-	local name=$1 status plan count start=$SECONDS
-	shift
+	local name=$1 timeout=$2 status plan count start=$SECONDS
+	shift 2
 
 	load > "$log/output" 2>&1 || {
 		verdict "not ok" "$name.the_module_loads"
@@ -98,7 +100,7 @@ run_one()
 		dmesg -c | tail -n 20 | sed 's/^/# /'
 		return
 	}
-	POSTCOPY_MODULE=$PWD/$module timeout -k 5 "$timeout" "$@" > "$log/output" 2>&1 < /dev/null
+	timeout -k 5 "$timeout" "$@" > "$log/output" 2>&1 < /dev/null
 	status=$?
 	pass_on "$name" > "$log/tap"
 	cat "$log/tap"
@@ -155,9 +157,9 @@ dmesg -C
 [ $# -eq 0 ] || names=("$@")
 for name in "${names[@]}"; do
 	if [ -x "build/selftests/${name}_test" ]; then
-		run_one "$name" "build/selftests/${name}_test"
+		run_one "$name" "$program_timeout" "build/selftests/${name}_test"
 	elif [ -x "selftests/scenarios/$name.sh" ]; then
-		run_one "$name" "selftests/scenarios/$name.sh"
+		run_one "$name" "$scenario_timeout" "selftests/scenarios/$name.sh"
 	else
 		verdict "not ok" "$name.exists"
 	fi

@@ -370,7 +370,7 @@ int server_stop(struct server *s)
 
 /* Accesses */
 
-static __thread sigjmp_buf *volatile fault_catcher;
+static __thread sigjmp_buf * volatile fault_catcher;
 static __thread volatile int fault_signal;
 
 static void on_fault(int sig)
