@@ -50,20 +50,42 @@ build_module()
 	make modules KERNEL="$1" W=1 && ! grep -E 'warning:|WARNING:' "$results/build.module_for_$1.log"
 }
 
-# A VM that died or was killed has not said how many tests are missing: one failure.
+# run_vm KERNEL PART NAME... - some tests in one VM. A VM that died or was killed has
+# not said how many tests are missing: one failure. What was said before vm.sh had to
+# start again does not count.
 run_vm()
 {
-	local kernel=$1 out=$results/vm-$1 status
-	shift
+	local kernel=$1 part=$2 tap=$results/$1.$2.tap status
+	shift 2
 
-	selftests/qemu/vm.sh --kernel "$kernel" --mem 4G --timeout "$timeout" --out "$out" -- \
+	selftests/qemu/vm.sh --kernel "$kernel" --mem 4G --timeout "$timeout" \
+		--out "$results/vm-$kernel.$part" -- \
 		selftests/run.sh "build/$kernel/drivers/postcopy/postcopy.ko" "$@" \
-		2>&1 | sed -u -E "s#^(not ok|ok) - #\1 - $kernel: #" | tee "$results/$kernel.tap"
+		2>&1 | sed -u "s|^\(not ok\|ok\) - |\1 - $kernel: |" | tee "$tap"
 	status=${PIPESTATUS[0]}
-	if ! grep -qx '# end' "$results/$kernel.tap"; then
-		echo "not ok - $kernel: the_vm_runs_to_the_end (status $status)" |
-			tee -a "$results/$kernel.tap"
+	if ! grep -qx '# end' "$tap"; then
+		echo "not ok - $kernel: $part: the_vm_runs_to_the_end (status $status)" | tee -a "$tap"
 	fi
+	awk '/^# vm.sh: .* starting again/ { n = 0 } { line[n++] = $0 }
+		END { for (i = 0; i < n; i++) print line[i] }' "$tap" >> "$all"
+}
+
+# All programs in one VM, each scenario in one of its own.
+run_kernel()
+{
+	local scenario programs
+
+	if [ "${#names[@]}" -gt 0 ]; then
+		run_vm "$1" chosen "${names[@]}"
+		return
+	fi
+	programs=$(basename -a -s _test build/selftests/*_test)
+	# shellcheck disable=SC2086 # a list of words
+	run_vm "$1" programs $programs
+	for scenario in selftests/scenarios/*.sh; do
+		scenario=$(basename "$scenario" .sh)
+		run_vm "$1" "$scenario" "$scenario"
+	done
 }
 
 for kernel in $kernels; do
@@ -76,11 +98,8 @@ check build.selftests make selftests
 # twice as long side by side on two processors.
 for kernel in $kernels; do
 	if [ -e "build/$kernel/drivers/postcopy/postcopy.ko" ]; then
-		run_vm "$kernel" "${names[@]}"
+		run_kernel "$kernel"
 	fi
-done
-for kernel in $kernels; do
-	[ ! -e "$results/$kernel.tap" ] || cat "$results/$kernel.tap" >> "$all"
 done
 
 if [ "${#names[@]}" -eq 0 ] && [ -e tools/umig/Makefile ]; then

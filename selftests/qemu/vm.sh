@@ -140,8 +140,10 @@ for ((boot = 1; boot <= boots; boot++)); do
 	else
 		timeout -k 5 "$left" "${qemu[@]}" < /dev/null || true
 	fi
-	[ ! -e "$out/started" ] || break
-	echo "vm.sh: $release died before init (boot $boot of $boots)" >&2
+	# The same can happen later, when KVM is first used and patches code.
+	[ ! -s "$out/status" ] || break
+	[ ! -e "$out/started" ] || grep -q 'Oops: int3' "$out/console.log" || break
+	echo "# vm.sh: $release died of code patching under TCG: starting again (boot $boot of $boots)"
 done
 
 if [ -s "$out/status" ]; then
