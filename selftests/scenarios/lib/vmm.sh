@@ -97,9 +97,10 @@ source_start()
 	within 150 guest_beyond source 0 && guest_clean source
 }
 
+# destination_start [QEMU-OPTION]...
 destination_start()
 {
-	vmm_start destination mem-path=/dev/postcopy,share=off -incoming defer
+	vmm_start destination mem-path=/dev/postcopy,share=off -incoming defer "$@"
 }
 
 # qmp NAME COMMAND - one QMP command, prints the answer
