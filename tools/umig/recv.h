@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * umig recv's parts: recv_link.c talks to the sender, recv_switch.c goes as far as RESUMED,
- * recv_pages.c from there on.
+ * umig recv's parts: recv_link.c talks to the sender, recv_check.c says whether it can
+ * work, recv_switch.c goes as far as RESUMED, recv_pages.c from there on.
  */
 #ifndef UMIG_RECV_H
 #define UMIG_RECV_H
@@ -78,6 +78,7 @@ int recv_lost(struct recv *r, int error);
 int recv_send_resumed(struct recv *r);
 int recv_check_qemu(struct recv *r);
 int recv_find_region(struct recv *r);
+int recv_check_hello(struct recv *r);
 int recv_switch_over(struct recv *r);
 int recv_pages(struct recv *r);
 void recv_linger(struct recv *r);
