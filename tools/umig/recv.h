@@ -64,11 +64,13 @@ static inline bool recv_is_connected(const struct recv *r)
 }
 
 /* Says @fmt to the sender and to the user. */
-#define recv_refuse(r, fmt, ...)						\
+#define recv_refuse_as(r, error, fmt, ...)					\
 do {										\
 	log_error(fmt, ##__VA_ARGS__);						\
-	link_send_error((r)->link, fmt, ##__VA_ARGS__);				\
+	link_send_error((r)->link, error, fmt, ##__VA_ARGS__);			\
 } while (0)
+
+#define recv_refuse(r, fmt, ...) recv_refuse_as(r, CONTROL_FAILED, fmt, ##__VA_ARGS__)
 
 int recv_frame(struct recv *r, struct link *link, int timeout_ms, struct control_frame *frame);
 int recv_message(struct recv *r, struct link *link, int timeout_ms, struct control_message *msg);

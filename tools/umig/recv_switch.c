@@ -64,7 +64,7 @@ static int recv_open_transfer(struct recv *r)
 	if (!ret)
 		ret = transfer_start_demand(t);
 	if (ret) {
-		link_send_error(r->link, "cannot attach to the destination's memory: %s",
+		link_send_error(r->link, CONTROL_FAILED, "cannot attach to the destination's memory: %s",
 				strerror(-ret));
 		return ret;
 	}
@@ -80,7 +80,7 @@ static int recv_open_transfer(struct recv *r)
 			return -EINTR;
 	}
 	if (atomic_load(&t->exit_code)) {
-		link_send_error(r->link, "the receiver cannot use the pages at %s", r->hello.uri);
+		link_send_error(r->link, CONTROL_FAILED, "the receiver cannot use the pages at %s", r->hello.uri);
 		return -EIO;
 	}
 	return 0;

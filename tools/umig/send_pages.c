@@ -36,7 +36,7 @@ static int send_end(struct send *s)
 	if (s->digest_error) {
 		log_error("cannot compute the digest of %s: %s", s->ram.path,
 			  strerror(-s->digest_error));
-		link_send_error(&s->link, "the sender cannot compute the digest of its RAM: %s",
+		link_send_error(&s->link, CONTROL_FAILED, "the sender cannot compute the digest of its RAM: %s",
 				strerror(-s->digest_error));
 		return s->digest_error;
 	}
@@ -98,7 +98,7 @@ int send_commit(struct send *s)
 			continue;
 		if (ret == -EREMOTEIO && !s->resumed)
 			return send_unknown(s, error);
-		if (ret == -EREMOTEIO && strstr(error, "mismatch")) {
+		if (ret == -EREMOTEIO && msg.error == CONTROL_MISMATCH) {
 			log_error("%s; the source keeps its pages and stays paused", error);
 			return UMIG_MISMATCH;
 		}

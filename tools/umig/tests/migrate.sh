@@ -173,6 +173,14 @@ if step == "load_error":
     c.send(frame({"type": "error", "text": "cannot load"})); c.recv(1); sys.exit(0)
 c.send(frame({"type": "loaded"}))
 kind, body = message()
+if step == "mismatch":
+    c.send(frame({"type": "resumed", "resume_ms": 1.0}))
+    c.send(frame({"type": "done", "present": 16384, "total": 16384}))
+    kind, body = message()
+    assert json.loads(body)["type"] == "end"
+    c.send(frame({"type": "error", "code": "mismatch", "text": "they differ"}))
+    c.recv(1)
+    sys.exit(0)
 l.close()
 sys.exit(0)
 PY
@@ -211,6 +219,18 @@ wait_until 5 test -S "$tmp/ctl"
 send_run --to "unix:$tmp/ctl" --timeout 2
 [ $? = 7 ] && run_state "$tmp/src.test" postmigrate
 ok $? "send.after_go_the_source_is_never_resumed" "$tmp/send.err"
+end_pair
+
+# --- the receiver says by its code that the contents differ
+pair -S
+rm -f "$tmp/ctl"
+python3 "$tmp/standin.py" "$tmp/ctl" mismatch &
+standin=$!
+started+=("$standin")
+wait_until 5 test -S "$tmp/ctl"
+send_run --to "unix:$tmp/ctl"
+[ $? = 8 ] && has_line "$tmp/send.err" "they differ; the source keeps its pages"
+ok $? "send.mismatch_exits_8" "$tmp/send.err"
 end_pair
 
 # --- the receiver is killed while pages come; another goes on

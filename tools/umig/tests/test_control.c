@@ -14,6 +14,15 @@ static int decode(const char *text)
 	return control_decode((const uint8_t *)text, strlen(text), &msg);
 }
 
+/* Return: what an ERROR of this text is taken for, CONTROL_NR_ERRORS if it is none. */
+static enum control_error error_of(const char *text)
+{
+	struct control_message msg;
+
+	return control_decode((const uint8_t *)text, strlen(text), &msg) ?
+		CONTROL_NR_ERRORS : msg.error;
+}
+
 static const struct control_message sample[] = {
 	{ .type = CONTROL_HELLO, .id = "0123456789abcdef0123456789abcdef", .go = true,
 	  .running = true, .ram_id = "r0", .ram_size = 1ULL << 30, .page_size = 4096,
@@ -28,6 +37,7 @@ static const struct control_message sample[] = {
 	{ .type = CONTROL_END, .total = 9, .digest = { 4, 5, ~0ULL } },
 	{ .type = CONTROL_ACK },
 	{ .type = CONTROL_ERROR, .text = "it went \"wrong\"" },
+	{ .type = CONTROL_ERROR, .error = CONTROL_MISMATCH, .text = "they differ" },
 };
 
 #define NR_SAMPLES (sizeof(sample) / sizeof(sample[0]))
@@ -40,7 +50,7 @@ static bool same(const struct control_message *a, const struct control_message *
 		!strcmp(a->uri, b->uri) && a->bytes == b->bytes && a->sum == b->sum &&
 		a->present == b->present && a->total == b->total && a->demand == b->demand &&
 		!memcmp(&a->digest, &b->digest, sizeof(a->digest)) &&
-		a->resume_ms == b->resume_ms && !strcmp(a->text, b->text);
+		a->resume_ms == b->resume_ms && a->error == b->error && !strcmp(a->text, b->text);
 }
 
 /* Each sample goes through and is wanted whole: any shorter piece asks for more. */
@@ -158,6 +168,10 @@ int main(void)
 	   "digest.must_be_16_hex_digits");
 	ok(decode("{\"type\":\"error\",\"text\":\"\\u001b[2J\"}") == -EPROTO,
 	   "text.control_characters_are_refused");
+	ok(error_of("{\"type\":\"error\",\"text\":\"mismatch\"}") == CONTROL_FAILED,
+	   "error.without_a_code_is_a_plain_failure");
+	ok(error_of("{\"type\":\"error\",\"code\":\"later\",\"text\":\"x\"}") == CONTROL_FAILED,
+	   "error.of_an_unknown_code_is_a_plain_failure");
 	test_garbage();
 	return tap_end();
 }
