@@ -50,13 +50,19 @@ static void send_finish(struct send *s)
 
 static int send_migrate(struct send *s)
 {
-	int code;
+	int code, ret;
 
 	if (qmp_open(&s->qmp, s->qmp_path, 10000)) {
 		log_error("cannot talk to the source QEMU on %s: %s", s->qmp_path, s->qmp.error);
 		return UMIG_FAILED;
 	}
 	if (send_check_source(s))
+		return UMIG_REFUSED;
+	ret = send_connect_first(s);
+	if (ret < 0)
+		return send_recover(s);
+	/* Much may have happened to the source in the meantime. */
+	if (ret && send_check_source(s))
 		return UMIG_REFUSED;
 	s->ram_fd = open(s->ram.path, O_RDONLY | O_CLOEXEC);
 	if (s->ram_fd < 0) {
@@ -96,6 +102,7 @@ static int send_parse(struct send *s, int argc, char **argv)
 		{ "to", required_argument, NULL, 't' },
 		{ "pages-listen", required_argument, NULL, 'p' },
 		{ "timeout", required_argument, NULL, 'T' },
+		{ "wait", required_argument, NULL, 'w' },
 		{ "json", no_argument, NULL, 'j' },
 		{ "quit", no_argument, NULL, 'Q' },
 		{ 0 }
@@ -119,6 +126,10 @@ static int send_parse(struct send *s, int argc, char **argv)
 			    s->timeout_s > 86400)
 				return umig_usage(&send_subcommand, "--timeout %s is no good",
 						  optarg);
+			break;
+		case 'w':
+			if (umig_parse_u64(optarg, &s->wait_s) || s->wait_s > 86400)
+				return umig_usage(&send_subcommand, "--wait %s is no good", optarg);
 			break;
 		case 'j':
 			s->json = true;
@@ -191,6 +202,7 @@ const struct subcommand send_subcommand = {
 	"  --to ADDRESS            where 'umig recv' listens\n"
 	"  --pages-listen ADDRESS  where to serve the pages (default: beside the connection)\n"
 	"  --timeout SECONDS       how long to wait for each step of the other side (60)\n"
+	"  --wait SECONDS          how long to wait for 'umig recv' to listen (0: fail at once)\n"
 	"  --quit                  end the source QEMU when everything has arrived\n"
 	"  --json                  JSON lines on stdout: progress, then a summary\n",
 	.run = send_run,

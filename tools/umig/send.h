@@ -24,6 +24,7 @@ struct send {
 	const char *to;
 	const char *pages_listen;
 	uint64_t timeout_s;
+	uint64_t wait_s;
 	bool json;
 	bool quit;
 
@@ -32,6 +33,7 @@ struct send {
 	struct qemu_ram ram;
 	struct qemu_cap caps[QEMU_MAX_CAPS];
 	bool caps_set;
+	bool migrating;
 	bool fd_given;
 	bool was_running;
 	struct page_server server;
@@ -69,6 +71,7 @@ int send_wait_message(struct send *s, unsigned int timeout_ms, struct control_me
 		      char *error, size_t size);
 int send_expect(struct send *s, enum control_type type);
 int send_connect(struct send *s, unsigned int timeout_ms);
+int send_connect_first(struct send *s);
 int send_hello(struct send *s);
 int send_reconnect(struct send *s);
 int send_take_events(struct send *s);

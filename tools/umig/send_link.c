@@ -2,6 +2,7 @@
 /* umig send: the connection to the receiver, and what comes over it. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -83,7 +84,8 @@ int send_wait_message(struct send *s, unsigned int timeout_ms, struct control_me
 /* Waits for exactly this message, before GO. Return: 0 or -errno, having said why. */
 int send_expect(struct send *s, enum control_type type)
 {
-	struct control_message msg;
+	/* The type for when there is no message. */
+	struct control_message msg = { .type = CONTROL_NR_TYPES };
 	char error[640];
 	int ret = send_wait_message(s, send_timeout_ms(s), &msg, error, sizeof(error));
 
@@ -104,6 +106,67 @@ int send_connect(struct send *s, unsigned int timeout_ms)
 		return fd;
 	link_open(&s->link, fd);
 	return 0;
+}
+
+/* Nobody listens yet, or the host is not up yet: all of it may change by itself. */
+static bool send_may_come(int error)
+{
+	switch (error) {
+	case -ENOENT:
+	case -EAGAIN:
+	case -ECONNREFUSED:
+	case -ECONNRESET:
+	case -EHOSTUNREACH:
+	case -ENETUNREACH:
+	case -ETIMEDOUT:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/*
+ * The first connection, for which the user may want to wait. The guest runs on meanwhile.
+ * Return: 0, 1 if there was something to wait for, or -errno, having said why.
+ */
+int send_connect_first(struct send *s)
+{
+	uint64_t deadline = now_ns() + s->wait_s * 1000000000ULL, backoff_ms = 0;
+	int ret, waited = 0;
+
+	for (;;) {
+		struct pollfd fds[2] = {
+			{ .fd = s->signal_fd, .events = POLLIN },
+			{ .fd = s->qmp.fd, .events = POLLIN },
+		};
+		uint64_t now;
+
+		ret = send_connect(s, send_timeout_ms(s));
+		now = now_ns();
+		if (!ret)
+			return waited;
+		if (!send_may_come(ret) || now >= deadline)
+			break;
+		if (!waited)
+			log_info("nobody listens on %s yet; waiting up to %" PRIu64 " s", s->to,
+				 s->wait_s);
+		waited = 1;
+		/* Somebody looks at this wait: seconds of back-off would be felt. */
+		backoff_ms = backoff_ms ? min_u64(backoff_ms * 2, 500) : 50;
+		if (poll(fds, 2, (int)min_u64(backoff_ms, (deadline - now) / 1000000 + 1)) <= 0)
+			continue;
+		if (fds[0].revents) {
+			log_error("stopped by a signal before the receiver came");
+			return -EINTR;
+		}
+		if (send_take_events(s)) {
+			log_error("the source QEMU has ended: %s", s->qmp.error);
+			return -EPIPE;
+		}
+	}
+	log_error("cannot connect to the receiver at %s: %s; is 'umig recv --listen' running there?",
+		  s->to, strerror(-ret));
+	return ret;
 }
 
 int send_hello(struct send *s)

@@ -98,6 +98,7 @@ int send_start_migration(struct send *s)
 	ret = state_reader_start(&s->state, pair[0], &s->link);
 	if (ret)
 		return ret;
+	s->migrating = true;
 	ret = qmp_command(&s->qmp, "migrate", json_pack("{s:s}", "uri", "fd:" SEND_FD_NAME), NULL);
 	if (ret)
 		log_error("the source QEMU does not migrate: %s", s->qmp.error);
@@ -164,7 +165,8 @@ int send_recover(struct send *s)
 	state_reader_stop(&s->state);
 	if (s->fd_given)
 		qmp_command(&s->qmp, "closefd", json_pack("{s:s}", "fdname", SEND_FD_NAME), NULL);
-	if (send_cancel(s))
+	/* A migration that somebody else began while we waited is none of our business. */
+	if (s->migrating && send_cancel(s))
 		goto unsure;
 	deadline = now_ns() + 20000000000ULL;
 	while (now_ns() < deadline) {

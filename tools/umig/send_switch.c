@@ -107,12 +107,6 @@ int send_prepare(struct send *s)
 	struct control_message end = { .type = CONTROL_STATE_END };
 	int ret;
 
-	ret = send_connect(s, send_timeout_ms(s));
-	if (ret) {
-		log_error("cannot connect to the receiver at %s: %s; is 'umig recv --listen' running there?",
-			  s->to, strerror(-ret));
-		return ret;
-	}
 	ret = send_start_pages(s);
 	if (ret)
 		return ret;

@@ -102,6 +102,35 @@ run_state "$tmp/dst.test" prelaunch
 ok $? "migrate.a_guest_that_never_ran_stays_so"
 end_pair
 
+# --- the sender comes first and waits; the guest is continued meanwhile, and that counts
+pair -S
+"$umig" send --qmp "$tmp/src.qmp" --to "unix:$tmp/ctl" --wait 30 >"$tmp/send.out" 2>"$tmp/send.err" &
+send_pid=$!
+started+=("$send_pid")
+wait_until 10 has_line "$tmp/send.err" "nobody listens on .* yet"
+ok $? "send.says_that_it_waits" "$tmp/send.err"
+qmp "$tmp/src.test" cont >/dev/null
+recv_start "unix:$tmp/ctl"
+wait "$recv_pid"
+rcode=$?
+wait "$send_pid"
+code=$?
+[ $code = 0 ] && [ $rcode = 0 ] && run_state "$tmp/dst.test" running
+ok $? "send.waits_until_recv_listens" "$tmp/send.err"
+end_pair
+
+# --- a signal ends the wait and the source is as it was
+pair
+"$umig" send --qmp "$tmp/src.qmp" --to "unix:$tmp/ctl" --wait 30 >"$tmp/send.out" 2>"$tmp/send.err" &
+send_pid=$!
+started+=("$send_pid")
+wait_until 10 has_line "$tmp/send.err" "nobody listens on .* yet"
+kill -TERM "$send_pid"
+wait "$send_pid"
+[ $? = 6 ] && run_state "$tmp/src.test" running
+ok $? "send.wait_is_ended_by_a_signal" "$tmp/send.err"
+end_pair
+
 # --- TCP, running guest (its RAM moves on, so only the states are compared)
 pair
 recv_start tcp:127.0.0.1:47901
@@ -200,6 +229,10 @@ done
 "$umig" send --qmp "$tmp/src.qmp" --to "unix:$tmp/nobody" 2>"$tmp/send.err"
 [ $? = 6 ] && run_state "$tmp/src.test" running
 ok $? "send.source_runs_on_if_nobody_listens" "$tmp/send.err"
+begin=$SECONDS
+"$umig" send --qmp "$tmp/src.qmp" --to "unix:$tmp/nobody" --wait 1 2>"$tmp/send.err"
+[ $? = 6 ] && [ $((SECONDS - begin)) -ge 1 ] && run_state "$tmp/src.test" running
+ok $? "send.wait_ends_at_its_limit" "$tmp/send.err"
 qmp "$tmp/src.test" query-migrate-capabilities | grep -q '"state": false, "capability": "x-ignore-shared"'
 ok $? "send.restores_the_capability"
 
