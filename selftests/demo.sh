@@ -29,6 +29,7 @@ step()
 die()
 {
 	echo "demo: $*" >&2
+	# shellcheck disable=SC2034 # vmm.sh shows the logs then
 	failed=y
 	exit 1
 }
@@ -37,7 +38,7 @@ insmod "build/$kernel/drivers/postcopy/postcopy.ko" || exit 1
 step "Linux $(uname -r), stock $(qemu-system-x86_64 --version | head -n 1)"
 echo "Starting the source guest: ${memory_mib} MiB, 2 vCPUs. It fills $GUEST_MIB MiB with data it"
 echo "can predict, rewrites a part of it all the time and verifies all of it."
-source_start && within 90 guest_beyond source 1 || die "the guest did not start"
+{ source_start && within 90 guest_beyond source 1; } || die "the guest did not start"
 guest_clean source || die "the guest found wrong bytes"
 
 step "Starting the destination: its RAM is a mapping of /dev/postcopy"
@@ -48,7 +49,7 @@ step "umig send --qmp source.qmp --to unix:control    (umig recv shows its progr
 "$umig" send --qmp "$work/source.qmp" --to "unix:$work/control" --json >"$work/send.log" 2>&1 &
 send=$!
 "$umig" recv --qmp "$work/destination.qmp" --listen "unix:$work/control" || die "recv failed"
-wait $send || die "send failed"
+wait "$send" || die "send failed"
 
 step "The guest's verdict"
 guest_goes_on destination || die "the guest was harmed"

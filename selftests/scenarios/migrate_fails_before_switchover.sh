@@ -29,11 +29,11 @@ failed_harmlessly()
 {
 	local status
 
-	wait $send
+	wait "$send"
 	status=$?
 	cat "$work/send.log"
-	kill -9 $recv "$destination_pid" 2>/dev/null
-	wait $recv "$destination_pid" 2>/dev/null
+	kill -9 "$recv" "$destination_pid" 2>/dev/null
+	wait "$recv" "$destination_pid" 2>/dev/null
 	[ $status -ne 0 ] && vmm_runs source && guest_goes_on source
 }
 
@@ -46,7 +46,7 @@ destination_killed()
 connection_cut()
 {
 	receiver && kill -STOP "$destination_pid" && sender &&
-	within 20 region_attached && kill -9 $recv && failed_harmlessly
+	within 20 region_attached && kill -9 "$recv" && failed_harmlessly
 }
 
 region_attached()
@@ -76,7 +76,7 @@ nobody_listens()
 
 then_succeeds()
 {
-	receiver && sender && wait $send && wait $recv && guest_goes_on destination
+	receiver && sender && wait "$send" && wait "$recv" && guest_goes_on destination
 }
 
 check the_source_guest_runs eval 'source_start && guest_goes_on source'

@@ -21,7 +21,7 @@ serve()
 pull()
 {
 	"$umig" pull --pid "$destination_pid" --from "nbd+unix:///?socket=$pages" \
-		--json "$@" >>"$work/pull.log" 2>&1 &
+		--json >>"$work/pull.log" 2>&1 &
 	pull=$!
 }
 
@@ -60,11 +60,11 @@ kill_in_the_middle()
 
 	present=$(region_of "$destination_pid" present) &&
 	within 20 present_beyond "$present" || return
-	kill -STOP $server
+	kill -STOP "$server"
 	within 20 waits || { "$umig" list; return 1; }
-	kill -9 $pull
-	wait $pull 2>/dev/null
-	kill -CONT $server
+	kill -9 "$pull"
+	wait "$pull" 2>/dev/null
+	kill -CONT "$server"
 	# Nobody serves: they still wait.
 	waits && [ "$(region_of "$destination_pid" state)" = '"detached"' ] &&
 	kill -0 "$destination_pid"
@@ -73,9 +73,9 @@ kill_in_the_middle()
 server_restarted()
 {
 	present=$(region_of "$destination_pid" present)
-	kill -9 $server
-	wait $server 2>/dev/null
-	serve 10000 && within 30 present_beyond "$present" && kill -0 $pull
+	kill -9 "$server"
+	wait "$server" 2>/dev/null
+	serve 10000 && within 30 present_beyond "$present" && kill -0 "$pull"
 }
 
 check the_source_guest_runs eval 'source_start && guest_goes_on source'
@@ -88,7 +88,7 @@ pull
 check they_wait_again_when_the_second_helper_is_killed kill_in_the_middle
 pull
 check the_third_goes_on_when_the_server_comes_back server_restarted
-check it_delivers_everything wait $pull
+check it_delivers_everything wait "$pull"
 check the_guest_is_unharmed guest_goes_on destination
 check its_memory_is_anonymous mapped_anonymous "$destination_pid"
 tail -n 1 "$work/pull.log" | sed 's/^/# pull: /'
