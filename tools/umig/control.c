@@ -267,7 +267,8 @@ static json_t *encode_fields(const struct control_message *msg)
 				 "data", (json_int_t)msg->digest.nr_data, "digest", hex);
 	case CONTROL_ERROR:
 		return json_pack("{s:s, s:s, s:s}", "type", type,
-				 "code", error_names[msg->error], "text", *msg->text ? msg->text : "no reason given");
+				 "code", error_names[msg->error],
+				 "text", *msg->text ? msg->text : "no reason given");
 	default:
 		return json_pack("{s:s}", "type", type);
 	}

@@ -18,9 +18,10 @@
  *   END                ------>             counts and digest of the source's RAM
  *                      <------  ACK        they agree and the memory is converted
  *
- * Either side may send ERROR and close; its code is what a program goes by, its text is for people. After GO the sender reconnects when the connection
- * breaks and says HELLO (phase go) with the same id, which is HELLO and GO in one: the receiver
- * answers RESUMED, and the two go on from there.
+ * Either side may send ERROR and close; its code is what a program goes by, its text is for
+ * people. After GO the sender reconnects when the connection breaks and says HELLO (phase go)
+ * with the same id, which is HELLO and GO in one: the receiver answers RESUMED, and the two go on
+ * from there.
  */
 #ifndef UMIG_CONTROL_H
 #define UMIG_CONTROL_H

@@ -22,7 +22,8 @@ int recv_check_qemu(struct recv *r)
 		return -EIO;
 	}
 	if (!r->resume && strcmp(state, "inmigrate")) {
-		log_error("the destination QEMU is in state '%s', not waiting for a migration; start it with -incoming defer%s",
+		log_error("the destination QEMU is in state '%s', not waiting for a migration; "
+			  "start it with -incoming defer%s",
 			  state, strcmp(state, "running") && strcmp(state, "paused") ? "" :
 			  ", or give --resume if its memory is only partly there");
 		return -EOPNOTSUPP;
@@ -35,18 +36,22 @@ int recv_check_qemu(struct recv *r)
 	if (ret)
 		return ret;
 	if (strcmp(r->ram.path, dev_path())) {
-		log_error("the destination's RAM is the file %s; start it with -object memory-backend-file,id=%s,size=%" PRIu64 ",mem-path=%s,share=off",
+		log_error("the destination's RAM is the file %s; "
+			  "start it with -object memory-backend-file,id=%s,size=%" PRIu64
+			  ",mem-path=%s,share=off",
 			  r->ram.path, r->ram.id, r->ram.size, dev_path());
 		return -EOPNOTSUPP;
 	}
 	if (r->ram.prealloc) {
-		log_error("the destination's memory backend has prealloc=on, which waits for every page; leave it out");
+		log_error("the destination's memory backend waits for every page; "
+			  "leave out prealloc=on");
 		return -EOPNOTSUPP;
 	}
 	if (!r->pid)
 		r->pid = r->qmp.pid;
 	if (qemu_has_locked_memory(r->pid)) {
-		log_error("the destination QEMU locks its memory (-overcommit mem-lock=on), which waits for every page; leave it out");
+		log_error("the destination QEMU locks its memory and waits for every page; "
+			  "leave out -overcommit mem-lock=on");
 		return -EOPNOTSUPP;
 	}
 	return r->resume ? 0 : qemu_check_caps(&r->qmp, "destination", r->caps);
@@ -78,7 +83,8 @@ int recv_find_region(struct recv *r)
 		return ret;
 	}
 	if (info.out_offset || info.out_length != r->ram.size) {
-		log_error("region %" PRIu64 " has %" PRIu64 " bytes at %" PRIu64 ", the machine's RAM has %" PRIu64,
+		log_error("region %" PRIu64 " has %" PRIu64 " bytes at %" PRIu64
+			  ", the machine's RAM has %" PRIu64,
 			  r->region, (uint64_t)info.out_length, (uint64_t)info.out_offset,
 			  r->ram.size);
 		return -EOPNOTSUPP;
@@ -93,7 +99,8 @@ int recv_check_hello(struct recv *r)
 
 	if (h->go != r->resume) {
 		recv_refuse(r, "%s", h->go ?
-			    "this receiver knows nothing of that migration; start it with --resume" :
+			    "this receiver knows nothing of that migration; "
+			    "start it with --resume" :
 			    "this receiver was started with --resume; it takes no new migration");
 		return -EOPNOTSUPP;
 	}
@@ -103,12 +110,14 @@ int recv_check_hello(struct recv *r)
 		return -EOPNOTSUPP;
 	}
 	if (h->ram_size != r->ram.size) {
-		recv_refuse(r, "the source's RAM has %" PRIu64 " bytes, the destination's %" PRIu64 "; start both QEMUs with the same -m",
+		recv_refuse(r, "the source's RAM has %" PRIu64 " bytes, the destination's %" PRIu64
+			       "; start both QEMUs with the same -m",
 			    h->ram_size, r->ram.size);
 		return -EOPNOTSUPP;
 	}
 	if (strcmp(h->ram_id, r->ram.id)) {
-		recv_refuse(r, "the memory backend is called '%s' on the source and '%s' on the destination; QEMU needs the same name on both",
+		recv_refuse(r,
+			    "the memory backend is called '%s' on the source and '%s' on the destination; QEMU needs the same name on both",
 			    h->ram_id, r->ram.id);
 		return -EOPNOTSUPP;
 	}

@@ -57,6 +57,7 @@ static int recv_open_transfer(struct recv *r)
 		return ret;
 	r->transfer_open = true;
 	t->nr_connections = (unsigned int)r->connections;
+	t->json = r->json;
 	atomic_store(&t->rate, r->rate);
 	ret = transfer_attach(t, r->context, &r->region, 1);
 	/* The transfer closes it. */
@@ -64,7 +65,8 @@ static int recv_open_transfer(struct recv *r)
 	if (!ret)
 		ret = transfer_start_demand(t);
 	if (ret) {
-		link_send_error(r->link, CONTROL_FAILED, "cannot attach to the destination's memory: %s",
+		link_send_error(r->link, CONTROL_FAILED,
+				"cannot attach to the destination's memory: %s",
 				strerror(-ret));
 		return ret;
 	}
@@ -72,7 +74,9 @@ static int recv_open_transfer(struct recv *r)
 		struct pollfd pfd = { .fd = r->signal_fd, .events = POLLIN };
 
 		if (now_ns() > deadline) {
-			recv_refuse(r, "cannot connect to the source's pages at %s within %" PRIu64 " s; give the sender a --pages-listen that can be reached from here",
+			recv_refuse(r, "cannot connect to the source's pages at %s within %" PRIu64
+				       " s; "
+				       "give the sender a --pages-listen that can be reached from here",
 				    r->hello.uri, r->timeout_s);
 			return -ETIMEDOUT;
 		}
@@ -80,7 +84,8 @@ static int recv_open_transfer(struct recv *r)
 			return -EINTR;
 	}
 	if (atomic_load(&t->exit_code)) {
-		link_send_error(r->link, CONTROL_FAILED, "the receiver cannot use the pages at %s", r->hello.uri);
+		link_send_error(r->link, CONTROL_FAILED,
+				"the receiver cannot use the pages at %s", r->hello.uri);
 		return -EIO;
 	}
 	return 0;
@@ -110,7 +115,8 @@ static int recv_start_incoming(struct recv *r)
 	ret = state_writer_start(&r->state, pair[0]);
 	if (ret)
 		return ret;
-	ret = qmp_command(&r->qmp, "migrate-incoming", json_pack("{s:s}", "uri", "fd:" RECV_FD_NAME),
+	ret = qmp_command(&r->qmp,
+			  "migrate-incoming", json_pack("{s:s}", "uri", "fd:" RECV_FD_NAME),
 			  NULL);
 	if (!ret) {
 		r->fd_given = false;
@@ -126,7 +132,8 @@ static int recv_state_end(struct recv *r, const struct control_message *msg)
 	uint64_t sum = state_writer_finish(&r->state);
 
 	if (msg->bytes != r->state.bytes || msg->sum != sum) {
-		recv_refuse(r, "the device state arrived damaged: %" PRIu64 " bytes instead of %" PRIu64 ", or another digest",
+		recv_refuse(r, "the device state arrived damaged: %" PRIu64
+			       " bytes instead of %" PRIu64 ", or another digest",
 			    r->state.bytes, msg->bytes);
 		return -EBADMSG;
 	}
@@ -149,7 +156,8 @@ static int recv_state(struct recv *r)
 			return recv_lost(r, ret);
 		ret = ret ? 1 : 0;
 		if (state_writer_error(&r->state)) {
-			recv_refuse(r, "the destination QEMU takes no device state: %s; its own messages say why",
+			recv_refuse(r, "the destination QEMU takes no device state: %s; "
+				       "its own messages say why",
 				    strerror(-state_writer_error(&r->state)));
 			return -EPIPE;
 		}
@@ -190,7 +198,8 @@ static int recv_wait_loaded(struct recv *r)
 					       sizeof(error));
 
 		if (ret) {
-			recv_refuse(r, "the destination QEMU cannot load the device state: %s; its own messages say why",
+			recv_refuse(r, "the destination QEMU cannot load the device state: %s; "
+				       "its own messages say why",
 				    r->qmp.error);
 			return ret;
 		}
@@ -206,7 +215,8 @@ static int recv_wait_loaded(struct recv *r)
 			return -EIO;
 		}
 		if (now_ns() > deadline) {
-			recv_refuse(r, "the destination QEMU has not loaded the device state within %" PRIu64 " s",
+			recv_refuse(r, "the destination QEMU has not loaded it within %" PRIu64
+				    " s",
 				    r->timeout_s);
 			return -ETIMEDOUT;
 		}
@@ -237,7 +247,8 @@ static int recv_wait_go(struct recv *r)
 		int ret = 0;
 
 		if (now_ns() > deadline) {
-			recv_refuse(r, "no GO from the sender within %" PRIu64 " s; the guest was not started here",
+			recv_refuse(r, "no GO from the sender within %" PRIu64 " s; "
+				       "the guest was not started here",
 				    r->timeout_s);
 			return -ETIMEDOUT;
 		}
@@ -255,7 +266,8 @@ static int recv_wait_go(struct recv *r)
 			return -EPROTO;
 		}
 		if (ret < 0) {
-			log_info("the connection to the sender is lost before GO; waiting %" PRIu64 " s for it to come back",
+			log_info("the connection to the sender is lost before GO; waiting %" PRIu64
+				 " s for it to come back",
 				 r->timeout_s);
 			link_close(r->link);
 		}
@@ -284,7 +296,8 @@ static int recv_resume_guest(struct recv *r)
 		if (!ret)
 			ret = qemu_run_state(&r->qmp, state, sizeof(state));
 		if (ret) {
-			recv_refuse(r, "the destination QEMU does not resume the guest: %s; mend that and say 'cont' on %s, its pages go on being served meanwhile only by 'umig pull'",
+			recv_refuse(r, "the destination QEMU does not resume the guest: %s; "
+				       "mend that and say 'cont' on %s, its pages go on being served meanwhile only by 'umig pull'",
 				    r->qmp.error, r->qmp_path);
 			return ret;
 		}

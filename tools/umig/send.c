@@ -30,7 +30,9 @@ static void send_finish(struct send *s)
 	progress_end(&s->progress);
 	if (s->caps_set)
 		qemu_restore_caps(&s->qmp, s->caps);
-	log_info("%.1f s: moved; downtime %.1f ms (of that, the receiver's part %.1f ms), %" PRIu64 " pages: %" PRIu64 " with data, %" PRIu64 " zero, %" PRIu64 " by demand; digest agreed",
+	log_info("%.1f s: moved; downtime %.1f ms (of that, the receiver's part %.1f ms), %" PRIu64
+		 " pages: %" PRIu64 " with data, %" PRIu64 " zero, %" PRIu64 " by demand; "
+		 "digest agreed",
 		 seconds, s->downtime_ms, s->resume_ms, s->digest.nr_data + s->digest.nr_zero,
 		 s->digest.nr_data, s->digest.nr_zero, s->demand);
 	if (s->json)
@@ -138,7 +140,8 @@ static int send_parse(struct send *s, int argc, char **argv)
 			s->quit = true;
 			break;
 		default:
-			return umig_usage(&send_subcommand, "the option is not known or lacks its value");
+			return umig_usage(&send_subcommand,
+					  "the option is not known or lacks its value");
 		}
 	}
 	if (optind != argc)

@@ -23,7 +23,7 @@ bool send_is_interrupted(struct send *s)
  * receiver said ERROR (in @msg->text); another -errno: the connection is lost. @error gets words.
  */
 int send_wait_message(struct send *s, unsigned int timeout_ms, struct control_message *msg,
-			     char *error, size_t size)
+		      char *error, size_t size)
 {
 	uint64_t deadline = now_ns() + timeout_ms * 1000000ULL;
 
@@ -164,7 +164,8 @@ int send_connect_first(struct send *s)
 			return -EPIPE;
 		}
 	}
-	log_error("cannot connect to the receiver at %s: %s; is 'umig recv --listen' running there?",
+	log_error("cannot connect to the receiver at %s: %s; "
+		  "is 'umig recv --listen' running there?",
 		  s->to, strerror(-ret));
 	return ret;
 }
@@ -187,7 +188,8 @@ int send_hello(struct send *s)
 
 static void send_say_resume(const struct send *s)
 {
-	log_info("pages stay available; to go on there: 'umig recv --resume ...' at %s, or 'umig pull --pid PID --from \"%s\"'",
+	log_info("pages stay available; "
+		 "to go on there: 'umig recv --resume ...' at %s, or 'umig pull --pid PID --from \"%s\"'",
 		 s->to, s->server.uri);
 }
 

@@ -36,7 +36,8 @@ static int send_end(struct send *s)
 	if (s->digest_error) {
 		log_error("cannot compute the digest of %s: %s", s->ram.path,
 			  strerror(-s->digest_error));
-		link_send_error(&s->link, CONTROL_FAILED, "the sender cannot compute the digest of its RAM: %s",
+		link_send_error(&s->link, CONTROL_FAILED,
+				"the sender cannot compute the digest of its RAM: %s",
 				strerror(-s->digest_error));
 		return s->digest_error;
 	}
@@ -73,8 +74,14 @@ static int send_handle(struct send *s, const struct control_message *msg)
 
 static int send_unknown(struct send *s, const char *why)
 {
-	log_error("%s, and the source was told to let go: it is not known whether the guest runs at the destination. The source stays paused. Look at the destination with query-status. If the guest runs there: serve its pages with 'umig serve --file %s --listen ADDRESS' and go on there with 'umig pull'. If it does not: end that QEMU, then resume here with 'cont' on %s",
-		  why, s->ram.path, s->qmp_path);
+	log_error("%s, and the source was told to let go; "
+		  "it is not known whether the guest runs at the destination; "
+		  "the source stays paused; look at the destination with query-status", why);
+	log_error("if the guest runs there, serve its pages; "
+		  "'umig serve --file %s --listen ADDRESS' here, 'umig pull' there",
+		  s->ram.path);
+	log_error("if it does not: end that QEMU, then resume here with 'cont' on %s",
+		  s->qmp_path);
 	return UMIG_UNKNOWN;
 }
 
@@ -111,7 +118,9 @@ int send_commit(struct send *s)
 		if (ret == -EINTR && !s->resumed)
 			return send_unknown(s, "stopped by a signal");
 		if (ret == -EINTR) {
-			log_error("stopped before the receiver acknowledged all pages. The source stays paused; to go on: 'umig serve --file %s --listen ADDRESS' here and 'umig pull' there",
+			log_error("stopped before the receiver acknowledged all pages; "
+				  "the source stays paused; "
+				  "go on with 'umig serve --file %s --listen ADDRESS' here, 'umig pull' there",
 				  s->ram.path);
 			return UMIG_INCOMPLETE;
 		}

@@ -41,7 +41,8 @@ int send_check_source(struct send *s)
 		goto qmp_failed;
 	/* prelaunch: started with -S and never continued. */
 	if (strcmp(state, "running") && strcmp(state, "paused") && strcmp(state, "prelaunch")) {
-		log_error("the source guest is in state '%s'; it must be running or paused%s", state,
+		log_error("the source guest is in state '%s'; "
+			  "it must be running or paused%s", state,
 			  strcmp(state, "postmigrate") ? "" :
 			  " (an earlier migration has ended; 'cont' in its monitor resumes it)");
 		return -EOPNOTSUPP;
@@ -57,13 +58,15 @@ int send_check_source(struct send *s)
 	if (ret)
 		return ret;
 	if (!s->ram.share) {
-		log_error("the source's RAM is private to QEMU; start it with -object memory-backend-file,id=%s,...,mem-path=%s,share=on",
+		log_error("the source's RAM is private to QEMU; "
+			  "start it with -object memory-backend-file,id=%s,...,mem-path=%s,share=on",
 			  s->ram.id, s->ram.path);
 		return -EOPNOTSUPP;
 	}
 	if (stat(s->ram.path, &st) || !S_ISREG(st.st_mode) || (uint64_t)st.st_size < s->ram.size ||
 	    !qemu_maps_file(s->qmp.pid, s->ram.path)) {
-		log_error("the source's RAM file %s is not the file QEMU has mapped, or is no regular file of %" PRIu64 " bytes; umig must see it under the same path",
+		log_error("the source's RAM file %s is not what QEMU has mapped, or is not %" PRIu64
+			  " bytes long; umig must see it under the same path",
 			  s->ram.path, s->ram.size);
 		return -EOPNOTSUPP;
 	}
@@ -182,14 +185,16 @@ int send_recover(struct send *s)
 		usleep(20000);
 	}
 unsure:
-	log_error("cannot make sure that the source guest is %s (last state: %s; %s); look at it with query-status on %s, and resume it with 'cont'",
+	log_error("cannot make sure that the source guest is %s (last state: %s; %s); "
+		  "look at it with query-status on %s, and resume it with 'cont'",
 		  wanted, state, s->qmp.error, s->qmp_path);
 	return UMIG_UNKNOWN;
 
 restored:
 	if (s->caps_set && qemu_restore_caps(&s->qmp, s->caps))
 		log_error("cannot restore the source's migration capabilities: %s", s->qmp.error);
-	log_error("the source guest is %s%s; nothing is lost, the destination QEMU can be thrown away",
+	log_error("the source guest is %s%s; "
+		  "nothing is lost, the destination QEMU can be thrown away",
 		  state, s->was_running && s->stop_ns ? " again" : "");
 	return UMIG_SOURCE_RUNS;
 }

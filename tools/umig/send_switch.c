@@ -36,7 +36,8 @@ static int send_start_pages(struct send *s)
 	}
 	/* The address by which the receiver reaches us, any port. */
 	if (address_local_host(s->link.fd, host, sizeof(host))) {
-		log_error("cannot tell by which address the receiver reaches this host; give --pages-listen");
+		log_error("cannot tell by which address the receiver reaches this host; "
+			  "give --pages-listen");
 		return -EINVAL;
 	}
 	snprintf(address, sizeof(address), strchr(host, ':') ? "tcp:[%.128s]:0" : "tcp:%.128s:0",
@@ -80,8 +81,8 @@ static int send_wait_state(struct send *s)
 			last_bytes = bytes;
 			last_ns = now_ns();
 		} else if (now_ns() - last_ns > s->timeout_s * 1000000000ULL) {
-			log_error("migration failed: no device state from the source QEMU for %" PRIu64 " s",
-				  s->timeout_s);
+			log_error("migration failed: the source QEMU sent no state for %" PRIu64
+				  " s", s->timeout_s);
 			return -ETIMEDOUT;
 		}
 	}

@@ -42,7 +42,7 @@ qemu() {
 		-qmp "unix:$tmp/$name.qmp,server=on,wait=off" \
 		-qmp "unix:$tmp/$name.test,server=on,wait=off" "$@" \
 		>"$tmp/$name.log" 2>&1 &
-	started+=($!)
+	started+=("$!")
 	qemu_pid=$!
 	wait_until 10 qmp "$tmp/$name.test" query-status
 }
@@ -71,7 +71,7 @@ recv_start() {
 	shift
 	"$fake" recv --qmp "$tmp/dst.qmp" --listen "$address" "$@" >"$tmp/recv.out" 2>"$tmp/recv.err" &
 	recv_pid=$!
-	started+=($!)
+	started+=("$!")
 	wait_until 10 has_line "$tmp/recv.err" "waiting for the sender"
 }
 
@@ -218,7 +218,7 @@ for step in accept hello garbage error ready state state_end silent load_error; 
 	rm -f "$tmp/ctl"
 	python3 "$tmp/standin.py" "$tmp/ctl" $step &
 	standin=$!
-	started+=($standin)
+	started+=("$standin")
 	wait_until 5 test -S "$tmp/ctl"
 	send_run --to "unix:$tmp/ctl" --timeout 3
 	code=$?
@@ -247,7 +247,7 @@ ok $? "recv.says_that_qemu_has_ended" "$tmp/recv.err"
 rm -f "$tmp/ctl"
 python3 "$tmp/standin.py" "$tmp/ctl" go &
 standin=$!
-started+=($standin)
+started+=("$standin")
 wait_until 5 test -S "$tmp/ctl"
 send_run --to "unix:$tmp/ctl" --timeout 2
 [ $? = 7 ] && run_state "$tmp/src.test" postmigrate
@@ -271,7 +271,7 @@ pair -S
 recv_start "unix:$tmp/ctl" --rate 4M
 "$umig" send --qmp "$tmp/src.qmp" --to "unix:$tmp/ctl" >"$tmp/send.out" 2>"$tmp/send.err" &
 send_pid=$!
-started+=($send_pid)
+started+=("$send_pid")
 wait_until 20 fake_has_pages 9000
 ok $? "resume.setup" "$tmp/send.err"
 kill -9 "$recv_pid"
@@ -294,14 +294,14 @@ pair -S
 recv_start "unix:$tmp/ctl" --rate 4M
 "$umig" send --qmp "$tmp/src.qmp" --to "unix:$tmp/ctl" >"$tmp/send.out" 2>"$tmp/send.err" &
 send_pid=$!
-started+=($send_pid)
+started+=("$send_pid")
 wait_until 20 fake_has_pages 9000
 kill -9 "$recv_pid"
 wait "$recv_pid" 2>/dev/null
 wait_until 20 has_line "$tmp/send.err" "umig pull"
 uri=$(sed -n "s/.*--from \"\([^\"]*\)\".*/\1/p" "$tmp/send.err" | tail -1)
-"$fake" pull --pid "$dst_pid" --from "$uri" 2>"$tmp/pull.err"
-[ $? = 0 ] && fake_is_whole "$tmp/src.ram"
+"$fake" pull --pid "$dst_pid" --from "$uri" 2>"$tmp/pull.err" &&
+	fake_is_whole "$tmp/src.ram"
 ok $? "resume.pull_alone_finishes" "$tmp/pull.err"
 kill -TERM $send_pid
 wait $send_pid

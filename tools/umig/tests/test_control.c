@@ -7,6 +7,8 @@
 #include "../control.h"
 #include "tap.h"
 
+#define DIGEST "\"digest\":\"0000000000000000\""
+
 static int decode(const char *text)
 {
 	struct control_message msg;
@@ -162,8 +164,8 @@ int main(void)
 	   "number.real_is_refused");
 	ok(decode("{\"type\":\"done\",\"present\":2,\"total\":1}") == -EPROTO,
 	   "done.more_than_all_is_refused");
-	ok(decode("{\"type\":\"end\",\"total\":9,\"zero\":4,\"data\":4,"
-		  "\"digest\":\"0000000000000000\"}") == -EPROTO, "end.counts_must_add_up");
+	ok(decode("{\"type\":\"end\",\"total\":9,\"zero\":4,\"data\":4," DIGEST "}") == -EPROTO,
+	   "end.counts_must_add_up");
 	ok(decode("{\"type\":\"state_end\",\"bytes\":1,\"digest\":\"xyz\"}") == -EPROTO,
 	   "digest.must_be_16_hex_digits");
 	ok(decode("{\"type\":\"error\",\"text\":\"\\u001b[2J\"}") == -EPROTO,
