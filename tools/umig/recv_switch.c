@@ -215,9 +215,8 @@ static int recv_wait_loaded(struct recv *r)
 			return -EIO;
 		}
 		if (now_ns() > deadline) {
-			recv_refuse(r, "the destination QEMU has not loaded it within %" PRIu64
-				    " s",
-				    r->timeout_s);
+			recv_refuse(r, "the destination QEMU is still loading device state; "
+				    "gave up after %" PRIu64 " s", r->timeout_s);
 			return -ETIMEDOUT;
 		}
 		ret = recv_message(r, r->link, 1, &msg);
