@@ -16,7 +16,7 @@ migrate()
 	"$umig" send --qmp "$work/source.qmp" --to "unix:$work/control" \
 		--json >"$work/send.log" 2>&1 &
 	send=$!
-	wait $send && wait $recv
+	wait "$send" && wait "$recv"
 }
 
 unloads_while_the_vmm_lives()

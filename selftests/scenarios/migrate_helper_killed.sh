@@ -21,8 +21,13 @@ serve()
 
 pull()
 {
+<<<<<<< HEAD
 	"$umig" pull --wait --pid "$destination_pid" --from "nbd+unix:///?socket=$pages" \
 		--json "$@" >>"$work/pull.log" 2>&1 &
+=======
+	"$umig" pull --pid "$destination_pid" --from "nbd+unix:///?socket=$pages" \
+		--json >>"$work/pull.log" 2>&1 &
+>>>>>>> umig
 	pull=$!
 }
 
@@ -70,11 +75,11 @@ kill_in_the_middle()
 
 	present=$(region_of "$destination_pid" present) &&
 	within 20 present_beyond "$present" || return
-	kill -STOP $server
+	kill -STOP "$server"
 	within 20 waits || { "$umig" list; return 1; }
-	kill -9 $pull
-	wait $pull 2>/dev/null
-	kill -CONT $server
+	kill -9 "$pull"
+	wait "$pull" 2>/dev/null
+	kill -CONT "$server"
 	# Nobody serves: they still wait.
 	waits && [ "$(region_of "$destination_pid" state)" = '"detached"' ] &&
 	kill -0 "$destination_pid"
@@ -83,9 +88,15 @@ kill_in_the_middle()
 server_restarted()
 {
 	present=$(region_of "$destination_pid" present)
+<<<<<<< HEAD
 	kill -9 $server
 	wait $server 2>/dev/null
 	serve && within 30 present_beyond "$present" && kill -0 $pull
+=======
+	kill -9 "$server"
+	wait "$server" 2>/dev/null
+	serve 10000 && within 30 present_beyond "$present" && kill -0 "$pull"
+>>>>>>> umig
 }
 
 check the_source_guest_runs source_start
@@ -97,7 +108,7 @@ pull --rate 4M
 check they_wait_again_when_the_second_helper_is_killed kill_in_the_middle
 pull
 check the_third_goes_on_when_the_server_comes_back server_restarted
-check it_delivers_everything wait $pull
+check it_delivers_everything wait "$pull"
 check the_guest_is_unharmed guest_goes_on destination
 check its_memory_is_anonymous mapped_anonymous "$destination_pid"
 tail -n 1 "$work/pull.log" | sed 's/^/# pull: /'

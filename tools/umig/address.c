@@ -8,6 +8,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -231,7 +232,7 @@ static int address_numeric(const struct sockaddr_storage *ss, socklen_t length, 
 /* The address by which the peer of the connected TCP socket @fd reaches this host. */
 int address_local_host(int fd, char *host, size_t size)
 {
-	struct sockaddr_storage ss;
+	struct sockaddr_storage ss = { 0 };
 	socklen_t length = sizeof(ss);
 	char port[16];
 
@@ -240,6 +241,26 @@ int address_local_host(int fd, char *host, size_t size)
 	if (ss.ss_family != AF_INET && ss.ss_family != AF_INET6)
 		return -EINVAL;
 	return address_numeric(&ss, length, host, size, port, sizeof(port));
+}
+
+/* @length: of the whole address. A path of full length comes without its NUL. */
+static int address_unix_uri(const struct sockaddr_un *sun, socklen_t length, char *uri,
+			    size_t size)
+{
+	size_t used = (size_t)snprintf(uri, size, "nbd+unix:///?socket=");
+	size_t end = length - offsetof(struct sockaddr_un, sun_path), i;
+
+	if (length <= offsetof(struct sockaddr_un, sun_path) || end > sizeof(sun->sun_path))
+		return -EINVAL;
+	for (i = 0; i < end && sun->sun_path[i]; i++) {
+		unsigned char c = (unsigned char)sun->sun_path[i];
+
+		if (used + 4 > size)
+			return -ENAMETOOLONG;
+		used += (size_t)snprintf(uri + used, size - used,
+					 isalnum(c) || strchr("/-._~", c) ? "%c" : "%%%02X", c);
+	}
+	return 0;
 }
 
 /*
@@ -251,24 +272,15 @@ int address_nbd_uri(int listen_fd, const char *host, char *uri, size_t size)
 	struct sockaddr_storage ss = { 0 };
 	socklen_t length = sizeof(ss);
 	char own[256], port[16];
-	size_t used;
-	const char *p;
 	int ret;
 
 	if (getsockname(listen_fd, (struct sockaddr *)&ss, &length))
 		return -errno;
 	if (ss.ss_family == AF_UNIX) {
-		used = (size_t)snprintf(uri, size, "nbd+unix:///?socket=");
-		for (p = ((struct sockaddr_un *)&ss)->sun_path; *p; p++) {
-			if (used + 4 > size)
-				return -ENAMETOOLONG;
-			if (isalnum((unsigned char)*p) || strchr("/-._~", *p))
-				used += (size_t)snprintf(uri + used, size - used, "%c", *p);
-			else
-				used += (size_t)snprintf(uri + used, size - used, "%%%02X",
-							 (unsigned char)*p);
-		}
-		return 0;
+		struct sockaddr_un sun;
+
+		memcpy(&sun, &ss, sizeof(sun));
+		return address_unix_uri(&sun, length, uri, size);
 	}
 	ret = address_numeric(&ss, length, own, sizeof(own), port, sizeof(port));
 	if (ret)

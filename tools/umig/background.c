@@ -48,7 +48,6 @@ struct background {
 	unsigned int nr_in_flight;
 	struct query query;
 	uint8_t *buffers;
-	bool error_said;
 };
 
 enum pick { PICK_NONE, PICK_READ, PICK_QUERY };
@@ -255,10 +254,7 @@ static int background_submit(struct background *b)
 
 static void background_read_failed(struct background *b, const struct piece *p)
 {
-	if (!b->error_said)
-		log_error("the source cannot read %u bytes at offset %" PRIu64 ": %s; nothing was filled, asking again",
-			  p->read.length, p->read.offset, strerror(-p->read.error));
-	b->error_said = true;
+	transfer_unreadable(b->t, p->region, p->page, p->nr, p->read.error);
 	b->backoff_ms = backoff_next_ms(b->backoff_ms);
 	b->retry_at_ns = now_ns() + b->backoff_ms * 1000000ULL;
 }

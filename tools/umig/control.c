@@ -26,6 +26,11 @@ static const char *const type_names[CONTROL_NR_TYPES] = {
 	[CONTROL_ERROR]		= "error",
 };
 
+static const char *const error_names[CONTROL_NR_ERRORS] = {
+	[CONTROL_FAILED]	= "failed",
+	[CONTROL_MISMATCH]	= "mismatch",
+};
+
 const char *control_type_name(enum control_type type)
 {
 	return type < CONTROL_NR_TYPES ? type_names[type] : "?";
@@ -152,6 +157,19 @@ static int decode_hello(json_t *o, struct control_message *msg)
 	return 0;
 }
 
+static int decode_error(json_t *o, struct control_message *msg)
+{
+	const char *name = json_string_value(json_object_get(o, "code"));
+	unsigned int i;
+
+	msg->error = CONTROL_FAILED;
+	for (i = 0; name && i < CONTROL_NR_ERRORS; i++) {
+		if (!strcmp(name, error_names[i]))
+			msg->error = i;
+	}
+	return get_text(o, "text", msg->text, sizeof(msg->text));
+}
+
 static int decode_fields(json_t *o, struct control_message *msg)
 {
 	const uint64_t max_pages = CONTROL_MAX_RAM / UMIG_PAGE_SIZE;
@@ -186,7 +204,7 @@ static int decode_fields(json_t *o, struct control_message *msg)
 			return -EPROTO;
 		return msg->digest.nr_zero + msg->digest.nr_data == msg->total ? 0 : -EPROTO;
 	case CONTROL_ERROR:
-		return get_text(o, "text", msg->text, sizeof(msg->text));
+		return decode_error(o, msg);
 	default:
 		return 0;
 	}
@@ -248,8 +266,9 @@ static json_t *encode_fields(const struct control_message *msg)
 				 "zero", (json_int_t)msg->digest.nr_zero,
 				 "data", (json_int_t)msg->digest.nr_data, "digest", hex);
 	case CONTROL_ERROR:
-		return json_pack("{s:s, s:s}", "type", type, "text",
-				 *msg->text ? msg->text : "no reason given");
+		return json_pack("{s:s, s:s, s:s}", "type", type,
+				 "code", error_names[msg->error],
+				 "text", *msg->text ? msg->text : "no reason given");
 	default:
 		return json_pack("{s:s}", "type", type);
 	}

@@ -18,9 +18,10 @@
  *   END                ------>             counts and digest of the source's RAM
  *                      <------  ACK        they agree and the memory is converted
  *
- * Either side may send ERROR and close. After GO the sender reconnects when the connection
- * breaks and says HELLO (phase go) with the same id, which is HELLO and GO in one: the receiver
- * answers RESUMED, and the two go on from there.
+ * Either side may send ERROR and close; its code is what a program goes by, its text is for
+ * people. After GO the sender reconnects when the connection breaks and says HELLO (phase go)
+ * with the same id, which is HELLO and GO in one: the receiver answers RESUMED, and the two go on
+ * from there.
  */
 #ifndef UMIG_CONTROL_H
 #define UMIG_CONTROL_H
@@ -61,6 +62,13 @@ enum control_type {
 	CONTROL_NR_TYPES,
 };
 
+/* ERROR's code. One this umig does not know, or none, counts as CONTROL_FAILED. */
+enum control_error {
+	CONTROL_FAILED,
+	CONTROL_MISMATCH,	/* page counts or digest differ */
+	CONTROL_NR_ERRORS,
+};
+
 /**
  * struct control_message - one decoded message; which members count depends on @type
  * @id: HELLO: of the migration, 32 hex digits
@@ -72,7 +80,7 @@ enum control_type {
  * @demand: PROGRESS: pages by demand
  * @digest, @total: END
  * @resume_ms: RESUMED: from LOADED's last byte to the running guest, the receiver's part
- * @text: ERROR
+ * @error, @text: ERROR
  */
 struct control_message {
 	enum control_type type;
@@ -90,6 +98,7 @@ struct control_message {
 	uint64_t demand;
 	struct digest digest;
 	double resume_ms;
+	enum control_error error;
 	char text[512];
 };
 

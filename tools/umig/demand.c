@@ -55,7 +55,6 @@ struct demand {
 	unsigned int next_request;
 	uint64_t split;
 	uint8_t *buffers;
-	bool error_said;
 };
 
 static void demand_disconnect(struct demand *d, const char *why)
@@ -83,7 +82,8 @@ static void demand_connect(struct demand *d)
 	if (ret == -ECANCELED)
 		return;
 	if (ret == -EINVAL) {
-		log_error("cannot use the source %s: %s; give an NBD URI such as nbd://host:port/ or nbd+unix:///?socket=PATH",
+		log_error("cannot use the source %s: %s; "
+			  "give an NBD URI such as nbd://host:port/ or nbd+unix:///?socket=PATH",
 			  t->uri, d->source.error);
 		transfer_fail(t, UMIG_REFUSED);
 		return;
@@ -199,10 +199,7 @@ static void demand_complete(struct demand *d, struct want *w)
 	w->read.in_flight = false;
 	w->read.completed = false;
 	if (w->read.error) {
-		if (!d->error_said)
-			log_error("the source cannot read the page at offset %" PRIu64 ": %s; nothing was filled, asking again",
-				  w->read.offset, strerror(-w->read.error));
-		d->error_said = true;
+		transfer_unreadable(t, w->region, w->page, 1, w->read.error);
 		w->backoff_ms = backoff_next_ms(w->backoff_ms);
 		w->not_before_ns = now_ns() + w->backoff_ms * 1000000ULL;
 		return;

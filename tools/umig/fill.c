@@ -37,7 +37,8 @@ static int fill_failed(struct transfer *t, struct region *r, const char *what, i
 		/* The owner's memory cgroup may get room again; giving up would not help it. */
 		pthread_mutex_lock(&t->lock);
 		if (!t->no_memory_said)
-			log_error("cannot fill region %" PRIu64 ": no memory for the VMM's page; trying again until there is (its memory cgroup may be too small)",
+			log_error("cannot fill region %" PRIu64 ": no memory for the VMM's page; "
+				  "trying again until there is (its memory cgroup may be too small)",
 				  r->id);
 		t->no_memory_said = true;
 		pthread_mutex_unlock(&t->lock);
@@ -48,7 +49,8 @@ static int fill_failed(struct transfer *t, struct region *r, const char *what, i
 		transfer_region_ended(t, r);
 		return 1;
 	default:
-		log_error("cannot %s pages of region %" PRIu64 ": %s; the pages stay missing, run the same command again",
+		log_error("cannot %s pages of region %" PRIu64 ": %s; "
+			  "the pages stay missing, run the same command again",
 			  what, r->id, strerror(-error));
 		transfer_fail(t, UMIG_FAILED);
 		return error;

@@ -112,9 +112,9 @@ int link_send_type(struct link *l, enum control_type type)
 	return link_send(l, &msg);
 }
 
-int link_send_error(struct link *l, const char *fmt, ...)
+int link_send_error(struct link *l, enum control_error error, const char *fmt, ...)
 {
-	struct control_message msg = { .type = CONTROL_ERROR };
+	struct control_message msg = { .type = CONTROL_ERROR, .error = error };
 	va_list ap;
 
 	va_start(ap, fmt);

@@ -29,7 +29,8 @@ void link_close(struct link *l);
 void link_destroy(struct link *l);
 int link_send(struct link *l, const struct control_message *msg);
 int link_send_type(struct link *l, enum control_type type);
-int link_send_error(struct link *l, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+int link_send_error(struct link *l, enum control_error error, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 int link_send_state(struct link *l, const void *data, uint32_t length);
 int link_receive(struct link *l);
 int link_next(struct link *l, struct control_frame *frame);

@@ -38,19 +38,44 @@ static json_t *list_json(uint64_t id, const struct postcopy_region_info *info)
 			 "requests", (json_int_t)info->out_nr_requests);
 }
 
+/* 512M, 4G, 2049M, 1.5T: exact where it takes at most four digits. */
+static void list_size(char *buf, size_t size, uint64_t bytes)
+{
+	static const char units[] = "KMGTP";
+	unsigned int shift = 10, i = 0;
+
+	if (!bytes) {
+		snprintf(buf, size, "0");
+		return;
+	}
+	while (i < 4 && bytes >> (shift + 10) && (bytes >> shift > 9999 ||
+						  !(bytes & ((1ULL << (shift + 10)) - 1)))) {
+		shift += 10;
+		i++;
+	}
+	if (bytes & ((1ULL << shift) - 1))
+		snprintf(buf, size, "%.1f%c", (double)bytes / (double)(1ULL << shift), units[i]);
+	else
+		snprintf(buf, size, "%" PRIu64 "%c", bytes >> shift, units[i]);
+}
+
+/* A row, like the heading in list_print(), has at most 80 columns. */
 static void list_row(uint64_t id, const struct postcopy_region_info *info)
 {
-	char helper[16] = "-";
+	char helper[16] = "-", offset[24], size[24], range[52];
+	/* Rounded down: what misses one page is not whole. */
+	uint64_t tenths = info->out_nr_pages ? info->out_nr_present * 1000 / info->out_nr_pages :
+		1000;
 
 	if (info->out_helper_pid)
 		snprintf(helper, sizeof(helper), "%u", info->out_helper_pid);
-	printf("%6" PRIu64 " %7u %-15s %10" PRIu64 "M %8" PRIu64 "M %-7s %-10s %7s %7.1f%% %10" PRIu64 " %8" PRIu64 "\n",
-	       id, info->out_pid, info->out_comm, (uint64_t)info->out_offset >> 20,
-	       (uint64_t)info->out_length >> 20, region_kind(info),
-	       dev_state_name(info->out_state), helper,
-	       info->out_nr_pages ? 100.0 * (double)info->out_nr_present /
-		       (double)info->out_nr_pages : 100.0,
-	       (uint64_t)(info->out_nr_pages - info->out_nr_present),
+	list_size(offset, sizeof(offset), info->out_offset);
+	list_size(size, sizeof(size), info->out_length);
+	snprintf(range, sizeof(range), "%s+%s", offset, size);
+	printf("%4" PRIu64 " %7u %-15s %9s %-7s %-10s %7s %4" PRIu64 ".%" PRIu64 "%% %5" PRIu64
+	       "\n",
+	       id, info->out_pid, info->out_comm, range, region_kind(info),
+	       dev_state_name(info->out_state), helper, tenths / 10, tenths % 10,
 	       (uint64_t)info->out_nr_requests);
 }
 
@@ -67,9 +92,8 @@ static int list_print(int context, bool json)
 		return UMIG_FAILED;
 	}
 	if (!json)
-		printf("%6s %7s %-15s %11s %9s %-7s %-10s %7s %8s %10s %8s\n", "ID", "PID",
-		       "COMM", "OFFSET", "SIZE", "KIND", "STATE", "HELPER", "PRESENT", "MISSING",
-		       "REQUESTS");
+		printf("%4s %7s %-15s %9s %-7s %-10s %7s %7s %5s\n", "ID", "PID", "COMM",
+		       "RANGE", "KIND", "STATE", "HELPER", "PRESENT", "REQS");
 	for (i = 0; i < nr; i++) {
 		struct postcopy_region_info info;
 
@@ -116,8 +140,8 @@ const struct subcommand list_subcommand = {
 	.purpose = "show the regions of this host",
 	.help =
 	"usage: umig list [--json]\n\n"
-	"Shows the regions you may attach to: id, owner, place in the RAM image, state, helper,\n"
-	"how much is present, how many pages are missing and how many requests wait.\n\n"
-	"  --json   one JSON array instead of a table\n",
+	"Shows the regions you may attach to: id, owner, place in the RAM image (offset+size),\n"
+	"kind, state, helper, how much is present and how many requests wait.\n\n"
+	"  --json   one JSON array instead of a table, with exact numbers\n",
 	.run = list_run,
 };

@@ -189,7 +189,8 @@ int source_read(struct source *s, struct source_read *r)
 	r->error = 0;
 	r->nr_chunks = 0;
 	r->started_ns = now_ns();
-	if (nbd_aio_pread_structured(s->nbd, r->buf, r->length, r->offset, chunk, completion, 0) < 0)
+	if (nbd_aio_pread_structured(s->nbd, r->buf, r->length, r->offset, chunk, completion,
+				     0) < 0)
 		return source_failed(s, EIO);
 	r->in_flight = true;
 	return 0;
@@ -203,7 +204,7 @@ static int status_add_zero(struct source_status *st, uint64_t offset, uint64_t l
 		last->length += length;
 		return 0;
 	}
-	if (st->nr_zero == st->room) {
+	if (!st->zero || st->nr_zero == st->room) {
 		size_t room = st->room ? 2 * st->room : 64;
 		void *zero = realloc(st->zero, room * sizeof(*st->zero));
 

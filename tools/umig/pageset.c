@@ -13,7 +13,8 @@ int pageset_init(struct pageset *set, uint64_t nr_pages)
 	set->claimed = calloc(set->nr_words, sizeof(*set->claimed));
 	set->present = calloc(set->nr_words, sizeof(*set->present));
 	set->assigned = calloc(set->nr_words, sizeof(*set->assigned));
-	if (!set->claimed || !set->present || !set->assigned) {
+	set->unreadable = calloc(set->nr_words, sizeof(*set->unreadable));
+	if (!set->claimed || !set->present || !set->assigned || !set->unreadable) {
 		pageset_destroy(set);
 		return -ENOMEM;
 	}
@@ -25,9 +26,11 @@ void pageset_destroy(struct pageset *set)
 	free((void *)set->claimed);
 	free((void *)set->present);
 	free(set->assigned);
+	free(set->unreadable);
 	set->claimed = NULL;
 	set->present = NULL;
 	set->assigned = NULL;
+	set->unreadable = NULL;
 }
 
 /**
@@ -109,14 +112,50 @@ uint64_t pageset_find(const struct pageset *set, uint64_t from, uint64_t end)
 	}
 }
 
-/* Return: how many pages from @index on are free, at most @max. */
+static bool pageset_is_unreadable(const struct pageset *set, uint64_t index)
+{
+	return set->unreadable[index / 64] & (1ULL << (index % 64));
+}
+
+/*
+ * Return: how many pages from @index on are free and may be read at once, at most @max. An
+ * unreadable one is alone.
+ */
 uint64_t pageset_run(const struct pageset *set, uint64_t index, uint64_t max)
 {
 	uint64_t nr = 0;
 
 	while (nr < max && index + nr < set->nr_pages &&
-	       pageset_free_word(set, (index + nr) / 64) & (1ULL << ((index + nr) % 64)))
+	       pageset_free_word(set, (index + nr) / 64) & (1ULL << ((index + nr) % 64))) {
+		if (pageset_is_unreadable(set, index + nr))
+			return nr ? nr : 1;
 		nr++;
+	}
+	return nr;
+}
+
+/* Return: true if one of these pages was not known as unreadable. */
+bool pageset_set_unreadable(struct pageset *set, uint64_t index, uint64_t nr)
+{
+	bool news = false;
+	uint64_t i;
+
+	for (i = index; i < index + nr; i++) {
+		if (!pageset_is_unreadable(set, i))
+			news = true;
+		set->unreadable[i / 64] |= 1ULL << (i % 64);
+	}
+	return news;
+}
+
+/* Return: how many unreadable pages have not come after all. */
+uint64_t pageset_nr_unreadable(const struct pageset *set)
+{
+	uint64_t i, nr = 0;
+
+	for (i = 0; i < set->nr_words; i++)
+		nr += (uint64_t)__builtin_popcountll(set->unreadable[i] &
+						     ~atomic_load(&set->present[i]));
 	return nr;
 }
 

@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 /**
- * struct pageset - three bits for each page of one region
+ * struct pageset - four bits for each page of one region
  * @nr_pages: set once
  * @nr_present: set bits in @present; pages are counted after they are filled
  * @claimed: exactly one thread gets to fill a page: the one that sets its bit here. So a page is
@@ -16,14 +16,17 @@
  *	and background brings it first.
  * @present: the fill is done
  * @assigned: a background connection is reading it; changed only under the caller's lock
+ * @unreadable: the source has answered a read of it with an error; under the caller's lock too.
+ *	Such a page is read by itself from then on, so that it keeps no other from coming.
  */
 struct pageset {
-	uint64_t nr_pages;
-	uint64_t nr_words;
 	_Atomic uint64_t nr_present;
 	_Atomic uint64_t *claimed;
 	_Atomic uint64_t *present;
+	uint64_t nr_pages;
+	uint64_t nr_words;
 	uint64_t *assigned;
+	uint64_t *unreadable;
 };
 
 int pageset_init(struct pageset *set, uint64_t nr_pages);
@@ -36,6 +39,8 @@ bool pageset_is_complete(const struct pageset *set);
 uint64_t pageset_find(const struct pageset *set, uint64_t from, uint64_t end);
 uint64_t pageset_run(const struct pageset *set, uint64_t index, uint64_t max);
 void pageset_assign(struct pageset *set, uint64_t index, uint64_t nr);
+bool pageset_set_unreadable(struct pageset *set, uint64_t index, uint64_t nr);
+uint64_t pageset_nr_unreadable(const struct pageset *set);
 void pageset_give_back(struct pageset *set, uint64_t index, uint64_t nr);
 
 #endif

@@ -161,13 +161,14 @@ static double background_rate(const struct transfer *t)
 }
 
 /* The numbers of a transfer that has ended, as JSON; the caller may add to it. */
-json_t *progress_summary(const struct transfer *t)
+json_t *progress_summary(struct transfer *t)
 {
-	return json_pack("{s:s, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f}",
+	return json_pack("{s:s, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f}",
 			 "event", "summary",
 			 "seconds", (double)(now_ns() - t->started_ns) / 1e9,
 			 "total_pages", (json_int_t)transfer_total_pages(t),
 			 "present_pages", (json_int_t)transfer_present_pages(t),
+			 "unreadable_pages", (json_int_t)transfer_unreadable_pages(t),
 			 "demand_pages", (json_int_t)atomic_load(&t->pages[FILL_DEMAND]),
 			 "background_pages", (json_int_t)atomic_load(&t->pages[FILL_BACKGROUND]),
 			 "zero_pages", (json_int_t)atomic_load(&t->pages[FILL_ZERO]),
@@ -179,21 +180,27 @@ json_t *progress_summary(const struct transfer *t)
 			 "background_mib_per_s", background_rate(t));
 }
 
-void progress_print_summary(const struct transfer *t)
+void progress_print_summary(struct transfer *t)
 {
+	uint64_t unreadable = transfer_unreadable_pages(t);
 	char a[16], b[16], c[16];
 
 	format_time(a, sizeof(a), latency_percentile(&t->demand_latency, 50));
 	format_time(b, sizeof(b), latency_percentile(&t->demand_latency, 99));
 	format_time(c, sizeof(c), atomic_load(&t->demand_latency.max_ns));
-	log_info("%.1f s: %" PRIu64 " of %" PRIu64 " pages present (%.0f MiB): %" PRIu64 " by demand, %" PRIu64 " by background, %" PRIu64 " zero",
+	log_info("%.1f s: %" PRIu64 " of %" PRIu64 " pages present (%.0f MiB): %" PRIu64
+		 " by demand, %" PRIu64 " by background, %" PRIu64 " zero",
 		 (double)(now_ns() - t->started_ns) / 1e9, transfer_present_pages(t),
 		 transfer_total_pages(t), mib(transfer_total_pages(t)),
 		 atomic_load(&t->pages[FILL_DEMAND]), atomic_load(&t->pages[FILL_BACKGROUND]),
 		 atomic_load(&t->pages[FILL_ZERO]));
-	log_info("demand faults %" PRIu64 ": p50 %s, p99 %s, longest %s; background %.1f MiB/s; %" PRIu64 " reconnects",
+	log_info("demand faults %" PRIu64 ": p50 %s, p99 %s, longest %s; background %.1f MiB/s; "
+		 "%" PRIu64 " reconnects",
 		 atomic_load(&t->demand_latency.count), a, b, c, background_rate(t),
 		 atomic_load(&t->nr_reconnects));
+	if (unreadable)
+		log_error("%" PRIu64 " pages are missing because the source cannot read them",
+			  unreadable);
 }
 
 /* Prints @object as one line on stdout and lets go of it. */

@@ -26,8 +26,8 @@ void progress_show(struct progress *p, const struct transfer *t);
 void progress_line(struct progress *p, uint64_t present_pages, uint64_t total_pages,
 		   const char *tail);
 void progress_end(struct progress *p);
-json_t *progress_summary(const struct transfer *t);
-void progress_print_summary(const struct transfer *t);
+json_t *progress_summary(struct transfer *t);
+void progress_print_summary(struct transfer *t);
 void progress_print_json(json_t *object);
 
 #endif

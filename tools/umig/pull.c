@@ -86,7 +86,8 @@ static int pull_parse(struct pull_options *o, int argc, char **argv)
 			o->wait = true;
 			break;
 		default:
-			return umig_usage(&pull_subcommand, "the option is not known or lacks its value");
+			return umig_usage(&pull_subcommand,
+					  "the option is not known or lacks its value");
 		}
 		if (bad)
 			return umig_usage(&pull_subcommand, "'%s' is not a good value", optarg);
@@ -126,7 +127,8 @@ static int pull_find(struct pull_options *o, int context, int signal_fd)
 		if (nr)
 			break;
 		if (!o->wait) {
-			log_error("process %" PRIu64 " has no region that is still to be filled; see 'umig list', or give --wait",
+			log_error("process %" PRIu64 " has no region that is still to be filled; "
+				  "see 'umig list', or give --wait",
 				  o->pid);
 			return UMIG_GONE;
 		}
@@ -213,6 +215,7 @@ static int pull_transfer(struct pull_options *o, int context, int signal_fd)
 	}
 	t.nr_connections = (unsigned int)o->connections;
 	t.timeout_ms = (unsigned int)o->timeout_s * 1000;
+	t.json = o->json;
 	atomic_store(&t.rate, o->rate);
 	ret = transfer_attach(&t, context, o->ids, (unsigned int)o->nr_ids);
 	if (ret) {

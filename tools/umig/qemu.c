@@ -67,7 +67,8 @@ int qemu_find_ram(struct qmp *q, const char *side, struct qemu_ram *ram)
 	}
 	dev = json_array_get(list, 0);
 	if (json_array_size(list) != 1 || plugged) {
-		log_error("the %s has %zu memory backends%s; umig can move a machine whose RAM is one: -object memory-backend-file,id=r0,... -machine memory-backend=r0",
+		log_error("the %s has %zu memory backends%s; "
+			  "umig can move a machine whose RAM is one: -object memory-backend-file,id=r0,... -machine memory-backend=r0",
 			  side, json_array_size(list), plugged ? " and hotplugged memory" : "");
 		json_decref(list);
 		return -EOPNOTSUPP;
@@ -80,7 +81,8 @@ int qemu_find_ram(struct qmp *q, const char *side, struct qemu_ram *ram)
 	json_decref(list);
 	ret = qemu_get_property(q, ram->id, "type", ram->type, sizeof(ram->type));
 	if (!ret && strcmp(ram->type, "memory-backend-file")) {
-		log_error("the %s's RAM is a %s; umig needs -object memory-backend-file,id=r0,size=...,mem-path=... -machine memory-backend=r0",
+		log_error("the %s's RAM is a %s; "
+			  "umig needs -object memory-backend-file,id=r0,size=...,mem-path=... -machine memory-backend=r0",
 			  side, ram->type);
 		return -EOPNOTSUPP;
 	}
@@ -92,7 +94,9 @@ int qemu_find_ram(struct qmp *q, const char *side, struct qemu_ram *ram)
 		return ret;
 	}
 	if (ram->size != base) {
-		log_error("the %s's memory backend '%s' has %" PRIu64 " bytes but the machine has %" PRIu64 "; use it as -machine memory-backend=%s",
+		log_error("the %s's memory backend '%s' has %" PRIu64
+			  " bytes but the machine has %" PRIu64 "; "
+			  "use it as -machine memory-backend=%s",
 			  side, ram->id, ram->size, base, ram->id);
 		return -EOPNOTSUPP;
 	}
@@ -122,7 +126,8 @@ int qemu_check_caps(struct qmp *q, const char *side, struct qemu_cap *caps)
 		bool on = json_is_true(json_object_get(item, "state"));
 
 		if (name && on && !strcmp(name, "postcopy-ram")) {
-			log_error("the %s QEMU has its own postcopy switched on (postcopy-ram), which cannot be combined with shared memory; switch it off: migrate_set_capability postcopy-ram off",
+			log_error("the %s QEMU has postcopy-ram on, which excludes shared memory; "
+				  "switch it off: migrate_set_capability postcopy-ram off",
 				  side);
 			ret = -EOPNOTSUPP;
 		}
@@ -134,7 +139,8 @@ int qemu_check_caps(struct qmp *q, const char *side, struct qemu_cap *caps)
 	json_decref(list);
 	for (cap = caps; cap->name && !ret; cap++) {
 		if (cap->former < 0 && cap->required) {
-			log_error("the %s QEMU lacks the migration capability %s; QEMU 4.0 or later is needed",
+			log_error("the %s QEMU lacks the migration capability %s; "
+				  "QEMU 4.0 or later is needed",
 				  side, cap->name);
 			ret = -EOPNOTSUPP;
 		}

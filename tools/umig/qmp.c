@@ -258,7 +258,8 @@ int qmp_open(struct qmp *q, const char *path, unsigned int timeout_ms)
 			ret = qmp_failed(q, -EPROTO, "this is not a QMP socket");
 		json_decref(greeting);
 	} else if (ret == -ETIMEDOUT) {
-		qmp_failed(q, ret, "QEMU does not answer (is another program connected to this socket, or is QEMU still waiting for all of its memory because of prealloc=on or mem-lock=on?)");
+		qmp_failed(q, ret,
+			   "QEMU does not answer (is another program connected to this socket, or is QEMU still waiting for all of its memory because of prealloc=on or mem-lock=on?)");
 	}
 	if (!ret)
 		ret = qmp_command(q, "qmp_capabilities", NULL, NULL);

@@ -24,7 +24,7 @@
 
 static void recv_report(struct recv *r, int code)
 {
-	const struct transfer *t = &r->transfer;
+	struct transfer *t = &r->transfer;
 
 	progress_end(&r->progress);
 	if (r->json) {
@@ -32,7 +32,8 @@ static void recv_report(struct recv *r, int code)
 
 		json_object_set_new(summary, "resume_ms", json_real(r->resume_ms));
 		json_object_set_new(summary, "load_ms", json_real(r->load_ms));
-		json_object_set_new(summary, "state_bytes", json_integer((json_int_t)r->state.bytes));
+		json_object_set_new(summary,
+				    "state_bytes", json_integer((json_int_t)r->state.bytes));
 		json_object_set_new(summary, "digest_checked",
 				    json_boolean(r->converted && t->whole_view));
 		json_object_set_new(summary, "converted", json_boolean(r->converted));
@@ -44,7 +45,10 @@ static void recv_report(struct recv *r, int code)
 	if (code == UMIG_OK)
 		log_info("%sconverted to ordinary memory", t->whole_view ? "digest agreed; " : "");
 	else if (code == UMIG_INCOMPLETE)
-		log_error("stopped with %" PRIu64 " pages missing; go on with 'umig recv --resume --qmp %s --listen %s' or 'umig pull --region %" PRIu64 " --from \"%s\"'",
+		log_error("stopped with %" PRIu64 " pages missing; "
+			  "go on with 'umig recv --resume --qmp %s --listen %s'; "
+			  "or 'umig pull --region %" PRIu64
+			  " --from \"%s\"'",
 			  transfer_total_pages(t) - transfer_present_pages(t), r->qmp_path,
 			  r->listen, r->region, r->hello.uri);
 }
@@ -157,7 +161,8 @@ static int recv_parse(struct recv *r, int argc, char **argv)
 			r->json = true;
 			break;
 		default:
-			return umig_usage(&recv_subcommand, "the option is not known or lacks its value");
+			return umig_usage(&recv_subcommand,
+					  "the option is not known or lacks its value");
 		}
 		if (bad)
 			return umig_usage(&recv_subcommand, "'%s' is not a good value", optarg);

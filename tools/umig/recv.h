@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * umig recv's parts: recv_link.c talks to the sender, recv_switch.c goes as far as RESUMED,
- * recv_pages.c from there on.
+ * umig recv's parts: recv_link.c talks to the sender, recv_check.c says whether it can
+ * work, recv_switch.c goes as far as RESUMED, recv_pages.c from there on.
  */
 #ifndef UMIG_RECV_H
 #define UMIG_RECV_H
@@ -64,11 +64,13 @@ static inline bool recv_is_connected(const struct recv *r)
 }
 
 /* Says @fmt to the sender and to the user. */
-#define recv_refuse(r, fmt, ...)						\
+#define recv_refuse_as(r, error, fmt, ...)					\
 do {										\
 	log_error(fmt, ##__VA_ARGS__);						\
-	link_send_error((r)->link, fmt, ##__VA_ARGS__);				\
+	link_send_error((r)->link, error, fmt, ##__VA_ARGS__);			\
 } while (0)
+
+#define recv_refuse(r, fmt, ...) recv_refuse_as(r, CONTROL_FAILED, fmt, ##__VA_ARGS__)
 
 int recv_frame(struct recv *r, struct link *link, int timeout_ms, struct control_frame *frame);
 int recv_message(struct recv *r, struct link *link, int timeout_ms, struct control_message *msg);
@@ -78,6 +80,7 @@ int recv_lost(struct recv *r, int error);
 int recv_send_resumed(struct recv *r);
 int recv_check_qemu(struct recv *r);
 int recv_find_region(struct recv *r);
+int recv_check_hello(struct recv *r);
 int recv_switch_over(struct recv *r);
 int recv_pages(struct recv *r);
 void recv_linger(struct recv *r);

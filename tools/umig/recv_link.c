@@ -76,7 +76,8 @@ int recv_accept(struct recv *r, struct control_message *msg)
 	if (ret > 0 && msg->type == CONTROL_HELLO)
 		return 0;
 	if (ret == -EPROTONOSUPPORT)
-		link_send_error(spare, "this umig speaks version %d of the control protocol, the sender another; use the same umig on both sides",
+		link_send_error(spare, CONTROL_FAILED,
+				"this umig speaks version %d of the control protocol, the sender another; use the same umig on both sides",
 				CONTROL_VERSION);
 	link_close(spare);
 	if (ret == -EINTR || ret == -EPIPE)

@@ -21,7 +21,7 @@ static int recv_take_back(struct recv *r)
 	if (ret)
 		return ret == -EAGAIN ? 0 : ret;
 	if (!msg.go || strcmp(msg.id, r->hello.id)) {
-		link_send_error(&r->links[r->link == &r->links[0]],
+		link_send_error(&r->links[r->link == &r->links[0]], CONTROL_FAILED,
 				"this receiver is busy with another migration");
 		link_close(&r->links[r->link == &r->links[0]]);
 		return 0;
@@ -67,7 +67,8 @@ static int recv_end(struct recv *r, const struct control_message *msg)
 	int ret;
 
 	if (!transfer_is_complete(t)) {
-		recv_refuse(r, "mismatch: END came before all pages were there");
+		recv_refuse_as(r, CONTROL_MISMATCH,
+			       "the contents differ: END came before all pages were there");
 		return UMIG_MISMATCH;
 	}
 	transfer_digest(t, &got);
@@ -75,7 +76,12 @@ static int recv_end(struct recv *r, const struct control_message *msg)
 	    (t->whole_view && (got.nr_zero != msg->digest.nr_zero ||
 			       got.nr_data != msg->digest.nr_data ||
 			       got.sum != msg->digest.sum))) {
-		recv_refuse(r, "mismatch: %" PRIu64 " data and %" PRIu64 " zero pages with digest %016" PRIx64 " came, %" PRIu64 ", %" PRIu64 " and %016" PRIx64 " were sent; nothing is converted, keep both sides for inspection",
+		recv_refuse_as(r, CONTROL_MISMATCH, "the contents differ: %" PRIu64
+						    " data and %" PRIu64
+						    " zero pages with digest %016" PRIx64
+						    " came, %" PRIu64 ", %" PRIu64
+						    " and %016" PRIx64 " were sent; "
+						    "nothing is converted, keep both sides for inspection",
 			    got.nr_data, got.nr_zero, got.sum, msg->digest.nr_data,
 			    msg->digest.nr_zero, msg->digest.sum);
 		return UMIG_MISMATCH;
@@ -88,14 +94,16 @@ static int recv_end(struct recv *r, const struct control_message *msg)
 		return -1;
 	}
 	if (ret) {
-		link_send_error(r->link, "the destination's memory cannot be converted: %s",
+		link_send_error(r->link, CONTROL_FAILED,
+				"the destination's memory cannot be converted: %s",
 				strerror(-ret));
 		return atomic_load(&t->exit_code) ? atomic_load(&t->exit_code) : UMIG_FAILED;
 	}
 	r->converted = true;
 	/* If this is lost the sender keeps its pages until told otherwise by a person. */
 	if (link_send_type(r->link, CONTROL_ACK))
-		log_error("the sender did not get the acknowledgement; the guest is whole here, the source QEMU may be ended");
+		log_error("the sender did not hear of it; "
+			  "the guest is whole here, the source QEMU may be ended");
 	return UMIG_OK;
 }
 
@@ -117,7 +125,8 @@ static int recv_page_message(struct recv *r)
 		return UMIG_INCOMPLETE;
 	if (ret == -EPIPE)
 		return -1;
-	log_error("the connection to the sender is lost: %s; pages go on coming if its page server lives",
+	log_error("the connection to the sender is lost: %s; "
+		  "pages go on coming if its page server lives",
 		  ret == -ENODATA ? "closed without END" : strerror(ret < 0 ? -ret : EPROTO));
 	link_close(r->link);
 	return -1;
@@ -154,7 +163,8 @@ int recv_pages(struct recv *r)
 		recv_watch_qemu(r);
 		progress_show(&r->progress, t);
 		if (atomic_load(&t->exit_code)) {
-			link_send_error(r->link, "the destination's memory cannot be filled any more");
+			link_send_error(r->link, CONTROL_FAILED,
+					"the destination's memory cannot be filled any more");
 			return atomic_load(&t->exit_code);
 		}
 		if (fds[0].revents)
@@ -177,7 +187,10 @@ int recv_pages(struct recv *r)
 		if (recv_is_connected(r) || !transfer_is_complete(t))
 			r->lost_ns = now;
 		if (now - r->lost_ns > r->timeout_s * 1000000000ULL) {
-			log_error("every page is here, but the sender has not confirmed it for %" PRIu64 " s, so nothing is converted; if the source is known to be well: umig pull --region %" PRIu64 " --from '%s'",
+			log_error("every page is here, but not confirmed by the sender for %" PRIu64
+				  " s, so nothing is converted; "
+				  "if the source is known to be well: umig pull --region %" PRIu64
+				  " --from '%s'",
 				  r->timeout_s, r->region, r->hello.uri);
 			return UMIG_INCOMPLETE;
 		}

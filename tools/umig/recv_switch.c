@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* umig recv: from the first check to RESUMED. */
+/* umig recv: from the sender's HELLO to RESUMED. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <inttypes.h>
@@ -9,113 +9,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "dev.h"
-#include "find.h"
 #include "recv.h"
 #include "umig.h"
-
-/* Checks the destination QEMU. Return: 0 or -errno, having said why. */
-int recv_check_qemu(struct recv *r)
-{
-	char state[64];
-	int ret;
-
-	if (qemu_run_state(&r->qmp, state, sizeof(state))) {
-		log_error("cannot ask the destination QEMU for its state: %s", r->qmp.error);
-		return -EIO;
-	}
-	if (!r->resume && strcmp(state, "inmigrate")) {
-		log_error("the destination QEMU is in state '%s', not waiting for a migration; start it with -incoming defer%s",
-			  state, strcmp(state, "running") && strcmp(state, "paused") ? "" :
-			  ", or give --resume if its memory is only partly there");
-		return -EOPNOTSUPP;
-	}
-	if (r->resume && !strcmp(state, "inmigrate")) {
-		log_error("the destination QEMU has not been loaded, there is nothing to resume");
-		return -EOPNOTSUPP;
-	}
-	ret = qemu_find_ram(&r->qmp, "destination", &r->ram);
-	if (ret)
-		return ret;
-	if (strcmp(r->ram.path, dev_path())) {
-		log_error("the destination's RAM is the file %s; start it with -object memory-backend-file,id=%s,size=%" PRIu64 ",mem-path=%s,share=off",
-			  r->ram.path, r->ram.id, r->ram.size, dev_path());
-		return -EOPNOTSUPP;
-	}
-	if (r->ram.prealloc) {
-		log_error("the destination's memory backend has prealloc=on, which waits for every page; leave it out");
-		return -EOPNOTSUPP;
-	}
-	if (!r->pid)
-		r->pid = r->qmp.pid;
-	if (qemu_has_locked_memory(r->pid)) {
-		log_error("the destination QEMU locks its memory (-overcommit mem-lock=on), which waits for every page; leave it out");
-		return -EOPNOTSUPP;
-	}
-	return r->resume ? 0 : qemu_check_caps(&r->qmp, "destination", r->caps);
-}
-
-int recv_find_region(struct recv *r)
-{
-	struct postcopy_region_info info;
-	uint64_t *ids = NULL;
-	size_t nr = 0;
-	int ret;
-
-	r->context = find_open_context();
-	if (r->context < 0)
-		return r->context;
-	ret = find_regions(r->context, r->pid, &ids, &nr);
-	if (!ret && nr == 1)
-		r->region = ids[0];
-	free(ids);
-	if (!ret && nr != 1) {
-		log_error("QEMU (process %d) has %zu regions of %s instead of 1%s", (int)r->pid, nr,
-			  dev_path(), nr ? "" : "; if this is not QEMU's process id, give --pid");
-		return -EOPNOTSUPP;
-	}
-	if (!ret)
-		ret = dev_region_info(r->context, r->region, &info);
-	if (ret) {
-		log_error("cannot find the region of process %d: %s", (int)r->pid, strerror(-ret));
-		return ret;
-	}
-	if (info.out_offset || info.out_length != r->ram.size) {
-		log_error("region %" PRIu64 " has %" PRIu64 " bytes at %" PRIu64 ", the machine's RAM has %" PRIu64,
-			  r->region, (uint64_t)info.out_length, (uint64_t)info.out_offset,
-			  r->ram.size);
-		return -EOPNOTSUPP;
-	}
-	return 0;
-}
-
-static int recv_check_hello(struct recv *r)
-{
-	const struct control_message *h = &r->hello;
-
-	if (h->go != r->resume) {
-		recv_refuse(r, "%s", h->go ?
-			    "this receiver knows nothing of that migration; start it with --resume" :
-			    "this receiver was started with --resume; it takes no new migration");
-		return -EOPNOTSUPP;
-	}
-	if (h->page_size != UMIG_PAGE_SIZE) {
-		recv_refuse(r, "pages of %" PRIu64 " bytes on the source, %llu here", h->page_size,
-			    UMIG_PAGE_SIZE);
-		return -EOPNOTSUPP;
-	}
-	if (h->ram_size != r->ram.size) {
-		recv_refuse(r, "the source's RAM has %" PRIu64 " bytes, the destination's %" PRIu64 "; start both QEMUs with the same -m",
-			    h->ram_size, r->ram.size);
-		return -EOPNOTSUPP;
-	}
-	if (strcmp(h->ram_id, r->ram.id)) {
-		recv_refuse(r, "the memory backend is called '%s' on the source and '%s' on the destination; QEMU needs the same name on both",
-			    h->ram_id, r->ram.id);
-		return -EOPNOTSUPP;
-	}
-	return 0;
-}
 
 /* Waits for the sender and its HELLO. */
 static int recv_wait_sender(struct recv *r)
@@ -162,6 +57,7 @@ static int recv_open_transfer(struct recv *r)
 		return ret;
 	r->transfer_open = true;
 	t->nr_connections = (unsigned int)r->connections;
+	t->json = r->json;
 	atomic_store(&t->rate, r->rate);
 	ret = transfer_attach(t, r->context, &r->region, 1);
 	/* The transfer closes it. */
@@ -169,7 +65,8 @@ static int recv_open_transfer(struct recv *r)
 	if (!ret)
 		ret = transfer_start_demand(t);
 	if (ret) {
-		link_send_error(r->link, "cannot attach to the destination's memory: %s",
+		link_send_error(r->link, CONTROL_FAILED,
+				"cannot attach to the destination's memory: %s",
 				strerror(-ret));
 		return ret;
 	}
@@ -177,7 +74,9 @@ static int recv_open_transfer(struct recv *r)
 		struct pollfd pfd = { .fd = r->signal_fd, .events = POLLIN };
 
 		if (now_ns() > deadline) {
-			recv_refuse(r, "cannot connect to the source's pages at %s within %" PRIu64 " s; give the sender a --pages-listen that can be reached from here",
+			recv_refuse(r, "cannot connect to the source's pages at %s within %" PRIu64
+				       " s; "
+				       "give the sender a --pages-listen that can be reached from here",
 				    r->hello.uri, r->timeout_s);
 			return -ETIMEDOUT;
 		}
@@ -185,7 +84,8 @@ static int recv_open_transfer(struct recv *r)
 			return -EINTR;
 	}
 	if (atomic_load(&t->exit_code)) {
-		link_send_error(r->link, "the receiver cannot use the pages at %s", r->hello.uri);
+		link_send_error(r->link, CONTROL_FAILED,
+				"the receiver cannot use the pages at %s", r->hello.uri);
 		return -EIO;
 	}
 	return 0;
@@ -215,7 +115,8 @@ static int recv_start_incoming(struct recv *r)
 	ret = state_writer_start(&r->state, pair[0]);
 	if (ret)
 		return ret;
-	ret = qmp_command(&r->qmp, "migrate-incoming", json_pack("{s:s}", "uri", "fd:" RECV_FD_NAME),
+	ret = qmp_command(&r->qmp,
+			  "migrate-incoming", json_pack("{s:s}", "uri", "fd:" RECV_FD_NAME),
 			  NULL);
 	if (!ret) {
 		r->fd_given = false;
@@ -231,7 +132,8 @@ static int recv_state_end(struct recv *r, const struct control_message *msg)
 	uint64_t sum = state_writer_finish(&r->state);
 
 	if (msg->bytes != r->state.bytes || msg->sum != sum) {
-		recv_refuse(r, "the device state arrived damaged: %" PRIu64 " bytes instead of %" PRIu64 ", or another digest",
+		recv_refuse(r, "the device state arrived damaged: %" PRIu64
+			       " bytes instead of %" PRIu64 ", or another digest",
 			    r->state.bytes, msg->bytes);
 		return -EBADMSG;
 	}
@@ -254,7 +156,8 @@ static int recv_state(struct recv *r)
 			return recv_lost(r, ret);
 		ret = ret ? 1 : 0;
 		if (state_writer_error(&r->state)) {
-			recv_refuse(r, "the destination QEMU takes no device state: %s; its own messages say why",
+			recv_refuse(r, "the destination QEMU takes no device state: %s; "
+				       "its own messages say why",
 				    strerror(-state_writer_error(&r->state)));
 			return -EPIPE;
 		}
@@ -295,7 +198,8 @@ static int recv_wait_loaded(struct recv *r)
 					       sizeof(error));
 
 		if (ret) {
-			recv_refuse(r, "the destination QEMU cannot load the device state: %s; its own messages say why",
+			recv_refuse(r, "the destination QEMU cannot load the device state: %s; "
+				       "its own messages say why",
 				    r->qmp.error);
 			return ret;
 		}
@@ -311,8 +215,8 @@ static int recv_wait_loaded(struct recv *r)
 			return -EIO;
 		}
 		if (now_ns() > deadline) {
-			recv_refuse(r, "the destination QEMU has not loaded the device state within %" PRIu64 " s",
-				    r->timeout_s);
+			recv_refuse(r, "the destination QEMU is still loading device state; "
+				    "gave up after %" PRIu64 " s", r->timeout_s);
 			return -ETIMEDOUT;
 		}
 		ret = recv_message(r, r->link, 1, &msg);
@@ -342,7 +246,8 @@ static int recv_wait_go(struct recv *r)
 		int ret = 0;
 
 		if (now_ns() > deadline) {
-			recv_refuse(r, "no GO from the sender within %" PRIu64 " s; the guest was not started here",
+			recv_refuse(r, "no GO from the sender within %" PRIu64 " s; "
+				       "the guest was not started here",
 				    r->timeout_s);
 			return -ETIMEDOUT;
 		}
@@ -360,7 +265,8 @@ static int recv_wait_go(struct recv *r)
 			return -EPROTO;
 		}
 		if (ret < 0) {
-			log_info("the connection to the sender is lost before GO; waiting %" PRIu64 " s for it to come back",
+			log_info("the connection to the sender is lost before GO; waiting %" PRIu64
+				 " s for it to come back",
 				 r->timeout_s);
 			link_close(r->link);
 		}
@@ -389,7 +295,8 @@ static int recv_resume_guest(struct recv *r)
 		if (!ret)
 			ret = qemu_run_state(&r->qmp, state, sizeof(state));
 		if (ret) {
-			recv_refuse(r, "the destination QEMU does not resume the guest: %s; mend that and say 'cont' on %s, its pages go on being served meanwhile only by 'umig pull'",
+			recv_refuse(r, "the destination QEMU does not resume the guest: %s; "
+				       "mend that and say 'cont' on %s, its pages go on being served meanwhile only by 'umig pull'",
 				    r->qmp.error, r->qmp_path);
 			return ret;
 		}

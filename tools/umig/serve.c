@@ -87,7 +87,8 @@ static int page_server_spawn(struct page_server *s)
 	char plugin[4200];
 
 	if (find_plugin(plugin, sizeof(plugin))) {
-		log_error("cannot serve pages: %s is not beside umig nor in %s; build it, or set UMIG_PLUGIN_DIR",
+		log_error("cannot serve pages: %s is not beside umig nor in %s; "
+			  "build it, or set UMIG_PLUGIN_DIR",
 			  PLUGIN_NAME, UMIG_LIB_DIR);
 		return -ENOENT;
 	}
@@ -117,9 +118,11 @@ static int page_server_wait(struct page_server *s)
 		if (waitpid(s->pid, &status, WNOHANG) == s->pid) {
 			s->pid = 0;
 			if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
-				log_error("cannot serve pages: nbdkit is not installed (apt-get install nbdkit)");
+				log_error("cannot serve pages; "
+					  "nbdkit is not installed (apt-get install nbdkit)");
 			else
-				log_error("cannot serve pages of %s: nbdkit has ended, see its message above",
+				log_error("cannot serve pages of %s; "
+					  "nbdkit has ended, see its message above",
 					  s->file);
 			ret = -ECHILD;
 			break;
@@ -250,7 +253,8 @@ static int serve_run(int argc, char **argv)
 			host = optarg;
 			break;
 		default:
-			return umig_usage(&serve_subcommand, "the option is not known or lacks its value");
+			return umig_usage(&serve_subcommand,
+					  "the option is not known or lacks its value");
 		}
 	}
 	if (optind != argc)
@@ -280,7 +284,8 @@ const struct subcommand serve_subcommand = {
 	"announced as such. Prints the NBD URI once it answers and runs until SIGTERM. The contents\n"
 	"must not change meanwhile: stop the VM first.\n\n"
 	"  --file PATH      the RAM file; /proc/PID/fd/N for a memfd\n"
-	"  --listen ADDRESS where; port 0 takes any that is free, an empty HOST means all addresses\n"
+	"  --listen ADDRESS where; "
+	"port 0 takes any that is free, an empty HOST means all addresses\n"
 	"  --host HOST      name of this host for the URI, if --listen names none\n",
 	.run = serve_run,
 };

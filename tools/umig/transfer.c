@@ -108,7 +108,9 @@ static int transfer_check_overlap(const struct transfer *t)
 
 			if (a->offset < b->offset + b->length &&
 			    b->offset < a->offset + a->length) {
-				log_error("cannot fill regions %" PRIu64 " and %" PRIu64 " from one source: both begin at or cover offset %" PRIu64 "; give each its own 'umig pull --region ID --from URI'",
+				log_error("cannot fill regions %" PRIu64 " and %" PRIu64
+					  " from one source: both begin at or cover offset %" PRIu64
+					  "; give each its own 'umig pull --region ID --from URI'",
 					  b->id, a->id, max_u64(a->offset, b->offset));
 				return -EINVAL;
 			}
@@ -257,7 +259,8 @@ int transfer_convert(struct transfer *t)
 			transfer_region_ended(t, r);
 			return ret;
 		}
-		log_error("cannot convert region %" PRIu64 ": %s; its pages are all present, run 'umig pull' again",
+		log_error("cannot convert region %" PRIu64 ": %s; "
+			  "its pages are all present, run 'umig pull' again",
 			  r->id, strerror(-ret));
 		return ret;
 	}
@@ -312,7 +315,9 @@ bool transfer_fits(struct transfer *t, const struct source *s)
 		if (s->size >= r->offset + r->length)
 			continue;
 		if (!atomic_load(&t->exit_code))
-			log_error("cannot fill region %" PRIu64 " from %s: the export has %" PRIu64 " bytes, the region ends at %" PRIu64 "; nothing was filled, give the export of the right image",
+			log_error("cannot fill region %" PRIu64 " from %s: the export has %" PRIu64
+				  " bytes, the region ends at %" PRIu64 "; "
+				  "nothing was filled, give the export of the right image",
 				  r->id, t->uri, s->size, r->offset + r->length);
 		transfer_fail(t, UMIG_REFUSED);
 		return false;
@@ -338,7 +343,8 @@ bool transfer_region_ended(struct transfer *t, struct region *r)
 		log_error("cannot ask for the state of region %" PRIu64 ": %s", r->id,
 			  strerror(-ret));
 	else
-		log_error("region %" PRIu64 " is gone: its VMM has ended or unmapped it; nothing is left to fill",
+		log_error("region %" PRIu64 " is gone: its VMM has ended or unmapped it; "
+			  "nothing is left to fill",
 			  r->id);
 	transfer_fail(t, ret ? UMIG_FAILED : UMIG_GONE);
 	return true;
@@ -350,7 +356,8 @@ void transfer_lost(struct transfer *t, const void *who, const char *why)
 	pthread_mutex_lock(&t->lock);
 	if (!t->lost_by) {
 		t->lost_by = who;
-		log_error("no connection to the source %s: %s; faults wait, trying again until it is back",
+		log_error("no connection to the source %s: %s; "
+			  "faults wait, trying again until it is back",
 			  t->uri, why);
 	}
 	pthread_mutex_unlock(&t->lock);

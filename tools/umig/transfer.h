@@ -48,6 +48,7 @@ enum fill_kind { FILL_DEMAND, FILL_BACKGROUND, FILL_ZERO, NR_FILL_KINDS };
  * @uri, @nr_connections, @timeout_ms: set once before the threads start
  * @rate: bytes per second of background reads, 0: no limit; may change at any time
  * @whole_view: nothing was present at the start, so the digest covers every page. Set once.
+ * @json: events go to stdout as JSON too. Set once.
  * @stop_fd: eventfd, readable once the threads are to end; never read
  * @release_fd: eventfd, readable once demand may read pages; never read
  * @done_fd: eventfd, readable when something happened that transfer_wait() waits for
@@ -58,11 +59,11 @@ struct transfer {
 	const char *uri;
 	unsigned int nr_connections;
 	unsigned int timeout_ms;
-	_Atomic uint64_t rate;
 	struct region *regions;
 	unsigned int nr_regions;
 	int context;
 	bool whole_view;
+	bool json;
 
 	int stop_fd;
 	int release_fd;
@@ -78,6 +79,7 @@ struct transfer {
 	const void *lost_by;
 	bool no_memory_said;
 
+	_Atomic uint64_t rate;
 	_Atomic int exit_code;
 	_Atomic unsigned int connected;
 	_Atomic uint64_t pages[NR_FILL_KINDS];
@@ -106,12 +108,15 @@ void transfer_fail(struct transfer *t, int exit_code);
 void transfer_digest(const struct transfer *t, struct digest *out);
 uint64_t transfer_total_pages(const struct transfer *t);
 uint64_t transfer_present_pages(const struct transfer *t);
+uint64_t transfer_unreadable_pages(struct transfer *t);
 bool transfer_fits(struct transfer *t, const struct source *s);
 
 /* For the threads. */
 bool transfer_region_ended(struct transfer *t, struct region *r);
 void transfer_lost(struct transfer *t, const void *who, const char *why);
 void transfer_back(struct transfer *t, const void *who);
+void transfer_unreadable(struct transfer *t, struct region *r, uint64_t page, uint64_t nr,
+			 int error);
 void transfer_follow(struct transfer *t, struct region *r, uint64_t page);
 int fill_data(struct transfer *t, struct region *r, uint64_t page, uint64_t nr,
 	      const uint8_t *data, enum fill_kind kind);

@@ -230,7 +230,7 @@ static int umig_extents(void *handle, uint32_t count, uint64_t offset, uint32_t 
 static struct nbdkit_plugin plugin = {
 	.name			= "umig",
 	.longname		= "guest RAM in a file",
-	.description		= "serves the RAM file of a VMM read-only, zero pages as zero extents",
+	.description		= "serves the RAM of a VMM read-only, zero pages as zero extents",
 	.unload			= umig_unload,
 	.config			= umig_config,
 	.config_complete	= umig_config_complete,

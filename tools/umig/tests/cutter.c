@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * cutter LISTEN-PATH SOURCE-PATH FIRST: passes bytes between Unix sockets and cuts each connection
- * after a number of bytes from the source: FIRST, FIRST + 1, ... (each plus what a handshake takes),
+ * after a number of bytes from the source: FIRST, FIRST + 1, ... (plus a handshake),
  * so that a test sees replies cut after every byte count.
  */
 #define _GNU_SOURCE

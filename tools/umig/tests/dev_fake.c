@@ -27,12 +27,12 @@
 #define FAKE_ID 7
 
 static struct {
+	_Atomic uint64_t faults;
 	pthread_mutex_t lock;
 	uint64_t size, offset, pages;
 	uint8_t *map;
 	int file;
 	int pipe[2];
-	_Atomic uint64_t faults;
 } fake = { .lock = PTHREAD_MUTEX_INITIALIZER, .file = -1, .pipe = { -1, -1 } };
 
 static uint64_t fake_env(const char *name, uint64_t fallback)

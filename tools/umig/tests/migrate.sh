@@ -42,7 +42,7 @@ qemu() {
 		-qmp "unix:$tmp/$name.qmp,server=on,wait=off" \
 		-qmp "unix:$tmp/$name.test,server=on,wait=off" "$@" \
 		>"$tmp/$name.log" 2>&1 &
-	started+=($!)
+	started+=("$!")
 	qemu_pid=$!
 	wait_until 10 qmp "$tmp/$name.test" query-status
 }
@@ -71,7 +71,7 @@ recv_start() {
 	shift
 	"$fake" recv --qmp "$tmp/dst.qmp" --listen "$address" "$@" >"$tmp/recv.out" 2>"$tmp/recv.err" &
 	recv_pid=$!
-	started+=($!)
+	started+=("$!")
 	wait_until 10 has_line "$tmp/recv.err" "waiting for the sender"
 }
 
@@ -100,6 +100,35 @@ tail -1 "$tmp/send.out" | grep -q '"downtime_ms"'
 ok $? "migrate.sender_prints_a_summary" "$tmp/send.out"
 run_state "$tmp/dst.test" prelaunch
 ok $? "migrate.a_guest_that_never_ran_stays_so"
+end_pair
+
+# --- the sender comes first and waits; the guest is continued meanwhile, and that counts
+pair -S
+"$umig" send --qmp "$tmp/src.qmp" --to "unix:$tmp/ctl" --wait 30 >"$tmp/send.out" 2>"$tmp/send.err" &
+send_pid=$!
+started+=("$send_pid")
+wait_until 10 has_line "$tmp/send.err" "nobody listens on .* yet"
+ok $? "send.says_that_it_waits" "$tmp/send.err"
+qmp "$tmp/src.test" cont >/dev/null
+recv_start "unix:$tmp/ctl"
+wait "$recv_pid"
+rcode=$?
+wait "$send_pid"
+code=$?
+[ $code = 0 ] && [ $rcode = 0 ] && run_state "$tmp/dst.test" running
+ok $? "send.waits_until_recv_listens" "$tmp/send.err"
+end_pair
+
+# --- a signal ends the wait and the source is as it was
+pair
+"$umig" send --qmp "$tmp/src.qmp" --to "unix:$tmp/ctl" --wait 30 >"$tmp/send.out" 2>"$tmp/send.err" &
+send_pid=$!
+started+=("$send_pid")
+wait_until 10 has_line "$tmp/send.err" "nobody listens on .* yet"
+kill -TERM "$send_pid"
+wait "$send_pid"
+[ $? = 6 ] && run_state "$tmp/src.test" running
+ok $? "send.wait_is_ended_by_a_signal" "$tmp/send.err"
 end_pair
 
 # --- TCP, running guest (its RAM moves on, so only the states are compared)
@@ -173,6 +202,14 @@ if step == "load_error":
     c.send(frame({"type": "error", "text": "cannot load"})); c.recv(1); sys.exit(0)
 c.send(frame({"type": "loaded"}))
 kind, body = message()
+if step == "mismatch":
+    c.send(frame({"type": "resumed", "resume_ms": 1.0}))
+    c.send(frame({"type": "done", "present": 16384, "total": 16384}))
+    kind, body = message()
+    assert json.loads(body)["type"] == "end"
+    c.send(frame({"type": "error", "code": "mismatch", "text": "they differ"}))
+    c.recv(1)
+    sys.exit(0)
 l.close()
 sys.exit(0)
 PY
@@ -181,7 +218,7 @@ for step in accept hello garbage error ready state state_end silent load_error; 
 	rm -f "$tmp/ctl"
 	python3 "$tmp/standin.py" "$tmp/ctl" $step &
 	standin=$!
-	started+=($standin)
+	started+=("$standin")
 	wait_until 5 test -S "$tmp/ctl"
 	send_run --to "unix:$tmp/ctl" --timeout 3
 	code=$?
@@ -192,6 +229,10 @@ done
 "$umig" send --qmp "$tmp/src.qmp" --to "unix:$tmp/nobody" 2>"$tmp/send.err"
 [ $? = 6 ] && run_state "$tmp/src.test" running
 ok $? "send.source_runs_on_if_nobody_listens" "$tmp/send.err"
+begin=$SECONDS
+"$umig" send --qmp "$tmp/src.qmp" --to "unix:$tmp/nobody" --wait 1 2>"$tmp/send.err"
+[ $? = 6 ] && [ $((SECONDS - begin)) -ge 1 ] && run_state "$tmp/src.test" running
+ok $? "send.wait_ends_at_its_limit" "$tmp/send.err"
 qmp "$tmp/src.test" query-migrate-capabilities | grep -q '"state": false, "capability": "x-ignore-shared"'
 ok $? "send.restores_the_capability"
 
@@ -206,11 +247,23 @@ ok $? "recv.says_that_qemu_has_ended" "$tmp/recv.err"
 rm -f "$tmp/ctl"
 python3 "$tmp/standin.py" "$tmp/ctl" go &
 standin=$!
-started+=($standin)
+started+=("$standin")
 wait_until 5 test -S "$tmp/ctl"
 send_run --to "unix:$tmp/ctl" --timeout 2
 [ $? = 7 ] && run_state "$tmp/src.test" postmigrate
 ok $? "send.after_go_the_source_is_never_resumed" "$tmp/send.err"
+end_pair
+
+# --- the receiver says by its code that the contents differ
+pair -S
+rm -f "$tmp/ctl"
+python3 "$tmp/standin.py" "$tmp/ctl" mismatch &
+standin=$!
+started+=("$standin")
+wait_until 5 test -S "$tmp/ctl"
+send_run --to "unix:$tmp/ctl"
+[ $? = 8 ] && has_line "$tmp/send.err" "they differ; the source keeps its pages"
+ok $? "send.mismatch_exits_8" "$tmp/send.err"
 end_pair
 
 # --- the receiver is killed while pages come; another goes on
@@ -218,7 +271,7 @@ pair -S
 recv_start "unix:$tmp/ctl" --rate 4M
 "$umig" send --qmp "$tmp/src.qmp" --to "unix:$tmp/ctl" >"$tmp/send.out" 2>"$tmp/send.err" &
 send_pid=$!
-started+=($send_pid)
+started+=("$send_pid")
 wait_until 20 fake_has_pages 9000
 ok $? "resume.setup" "$tmp/send.err"
 kill -9 "$recv_pid"
@@ -241,14 +294,14 @@ pair -S
 recv_start "unix:$tmp/ctl" --rate 4M
 "$umig" send --qmp "$tmp/src.qmp" --to "unix:$tmp/ctl" >"$tmp/send.out" 2>"$tmp/send.err" &
 send_pid=$!
-started+=($send_pid)
+started+=("$send_pid")
 wait_until 20 fake_has_pages 9000
 kill -9 "$recv_pid"
 wait "$recv_pid" 2>/dev/null
 wait_until 20 has_line "$tmp/send.err" "umig pull"
 uri=$(sed -n "s/.*--from \"\([^\"]*\)\".*/\1/p" "$tmp/send.err" | tail -1)
-"$fake" pull --pid "$dst_pid" --from "$uri" 2>"$tmp/pull.err"
-[ $? = 0 ] && fake_is_whole "$tmp/src.ram"
+"$fake" pull --pid "$dst_pid" --from "$uri" 2>"$tmp/pull.err" &&
+	fake_is_whole "$tmp/src.ram"
 ok $? "resume.pull_alone_finishes" "$tmp/pull.err"
 kill -TERM $send_pid
 wait $send_pid

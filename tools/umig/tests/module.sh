@@ -23,7 +23,7 @@ qemu() {
 		-qmp "unix:$tmp/$name.qmp,server=on,wait=off" \
 		-monitor "unix:$tmp/$name.mon,server=on,wait=off" "$@" >"$tmp/$name.log" 2>&1 &
 	qemu_pid=$!
-	started+=($qemu_pid)
+	started+=("$qemu_pid")
 	wait_until 60 test -S "$tmp/$name.mon"
 }
 
@@ -44,14 +44,14 @@ end_pair() {
 recv_start() {
 	"$umig" recv --qmp "$tmp/dst.qmp" --listen "unix:$tmp/ctl" "$@" >"$tmp/recv.out" 2>"$tmp/recv.err" &
 	recv_pid=$!
-	started+=($recv_pid)
+	started+=("$recv_pid")
 	wait_until 30 has_line "$tmp/recv.err" "waiting for the sender"
 }
 
 send_start() {
 	"$umig" send --qmp "$tmp/src.qmp" --to "unix:$tmp/ctl" >"$tmp/send.out" 2>"$tmp/send.err" &
 	send_pid=$!
-	started+=($send_pid)
+	started+=("$send_pid")
 }
 
 # What the destination's guest has as memory, as the VMM itself reads it.

@@ -6,7 +6,7 @@
 make_image "$tmp/img" 8
 "$umig" serve --file "$tmp/img" --listen "unix:$tmp/s" >"$tmp/uri" 2>"$tmp/err" &
 pid=$!
-started+=($pid)
+started+=("$pid")
 wait_until 5 test -s "$tmp/uri"
 ok $? "serve.prints_the_uri" "$tmp/err"
 uri=$(cat "$tmp/uri")
@@ -33,8 +33,7 @@ ok $? "extents.zero_exactly_where_pages_are_zero" "$tmp/map.txt"
 grep -q " 3 " "$tmp/map.txt"
 ok $? "extents.holes_are_holes"
 truncate -s 4M "$tmp/img"
-nbdcopy "$uri" "$tmp/copy" 2>"$tmp/err"
-[ $? != 0 ]
+! nbdcopy "$uri" "$tmp/copy" 2>"$tmp/err"
 ok $? "export.of_a_file_that_shrank_fails_and_never_reads_zero"
 kill "$pid"
 wait "$pid"
@@ -46,7 +45,7 @@ ok $? "serve.removes_its_socket"
 printf 'x%.0s' {1..5000} >"$tmp/odd"
 "$umig" serve --file "$tmp/odd" --listen tcp:127.0.0.1:0 >"$tmp/uri2" 2>"$tmp/err" &
 pid=$!
-started+=($pid)
+started+=("$pid")
 wait_until 5 test -s "$tmp/uri2"
 nbdcopy "$(cat "$tmp/uri2")" "$tmp/copy2" && cmp "$tmp/copy2" "$tmp/odd"
 ok $? "serve.on_a_free_tcp_port" "$tmp/err"

@@ -11,7 +11,7 @@ source_start() {
 	rm -f "$tmp/s"
 	"$@" >"$tmp/source.log" 2>&1 &
 	source_pid=$!
-	started+=($source_pid)
+	started+=("$source_pid")
 	wait_until 5 test -S "$tmp/s"
 }
 source_stop() {
@@ -25,8 +25,8 @@ check_source() {
 	shift
 	source_start "$@"
 	fake_region 32 8
-	pull "$uri"
-	[ $? = 0 ] && fake_is_whole "$tmp/img"
+	pull "$uri" &&
+		fake_is_whole "$tmp/img"
 	ok $? "source.$name" "$tmp/err"
 	source_stop
 }
@@ -71,15 +71,15 @@ fake_region 32 4
 for want in 3000 6000; do
 	"$fake" pull --pid 1234 --from "$uri" --rate 8M 2>"$tmp/err" &
 	pid=$!
-	started+=($pid)
+	started+=("$pid")
 	wait_until 20 fake_has_pages $want
 	kill -9 $pid
 	wait $pid 2>/dev/null
 	fake_is_sound "$tmp/img"
 	ok $? "kill.after_$want pages_leaves_no_wrong_page" "$tmp/err"
 done
-pull "$uri" --json
-[ $? = 0 ] && fake_is_whole "$tmp/img"
+pull "$uri" --json &&
+	fake_is_whole "$tmp/img"
 ok $? "kill.third_one_finishes" "$tmp/err"
 tail -1 "$tmp/out" | python3 -c "
 import json, sys
@@ -92,7 +92,7 @@ ok $? "resume.asks_only_for_what_is_missing" "$tmp/out"
 fake_region 32 4
 "$fake" pull --pid 1234 --from "$uri" --rate 1M 2>"$tmp/err" &
 pid=$!
-started+=($pid)
+started+=("$pid")
 wait_until 20 fake_has_pages 100
 kill -TERM $pid
 wait $pid
@@ -103,7 +103,7 @@ ok $? "sigterm.exits_4_and_says_how_to_go_on" "$tmp/err"
 fake_region 32 0
 "$fake" pull --pid 1234 --from "$uri" --rate 1M 2>"$tmp/err" &
 pid=$!
-started+=($pid)
+started+=("$pid")
 wait_until 20 fake_has_pages 100
 printf '\002' | dd of="$tmp/map" bs=1 seek=8192 conv=notrunc status=none
 wait $pid
@@ -116,7 +116,7 @@ source_start nbdkit -f -r -U "$tmp/s" file "$tmp/img"
 fake_region 32 8
 "$fake" pull --pid 1234 --from "$uri" --rate 16M 2>"$tmp/err" &
 pid=$!
-started+=($pid)
+started+=("$pid")
 wait_until 20 fake_has_pages 5000
 source_stop
 wait_until 10 has_line "$tmp/err" "no connection to the source"
@@ -124,20 +124,20 @@ ok $? "source.lost_is_said" "$tmp/err"
 fake_is_sound "$tmp/img"
 ok $? "source.lost_leaves_no_wrong_page"
 source_start nbdkit -f -r -U "$tmp/s" file "$tmp/img"
-wait $pid
-[ $? = 0 ] && fake_is_whole "$tmp/img" && grep -q "is back" "$tmp/err" &&
+wait $pid &&
+	fake_is_whole "$tmp/img" && grep -q "is back" "$tmp/err" &&
 	[ "$(grep -c "no connection" "$tmp/err")" = 1 ]
 ok $? "source.back_goes_on_and_each_is_said_once" "$tmp/err"
 
 # --- replies cut after every byte count
 rm -f "$tmp/c"
 "$here/cutter" "$tmp/c" "$tmp/s" 300 &
-started+=($!)
+started+=("$!")
 wait_until 5 test -S "$tmp/c"
 fake_region 1 2
 "$fake" pull --pid 1234 --from "nbd+unix:///?socket=$tmp/c" --connections 1 2>"$tmp/err" &
 pid=$!
-started+=($pid)
+started+=("$pid")
 end=$((SECONDS + 12))
 sound=0
 while [ $SECONDS -lt $end ] && kill -0 $pid 2>/dev/null; do
@@ -151,8 +151,8 @@ wait $pid
 source_stop
 source_start nbdkit -f -r -U "$tmp/s" file "$tmp/img"
 fake_region 1 2
-pull "$uri"
-[ $? = 0 ] && fake_is_whole <(head -c 1M "$tmp/img")
+pull "$uri" &&
+	fake_is_whole <(head -c 1M "$tmp/img")
 ok $? "cut.afterwards_a_good_source_finishes" "$tmp/err"
 source_stop
 
@@ -199,6 +199,39 @@ timeout -s TERM 2 "$fake" pull --pid 1234 --from "$uri" 2>"$tmp/err"
 ok $? "gap.in_a_reply_fills_nothing" "$tmp/err"
 source_stop
 
+# --- a page that cannot be read, until it can
+source_start nbdkit -f -r -U "$tmp/s" eval get_size='echo 2097152' \
+	pread="if [ -e '$tmp/bad' ] && [ \$4 -le 1228800 ] && [ \$((\$3 + \$4)) -gt 1228800 ]; then
+		echo EIO bad sector >&2; exit 1; fi
+	dd if='$tmp/img' iflag=skip_bytes,count_bytes skip=\$4 count=\$3 status=none"
+touch "$tmp/bad"
+fake_region 2 0
+"$fake" pull --pid 1234 --from "$uri" --json 2>"$tmp/err" >"$tmp/out" &
+pid=$!
+started+=("$pid")
+wait_until 20 fake_has_pages 511
+ok $? "unreadable.page_keeps_no_other_away" "$tmp/err"
+# Some rounds of asking again.
+sleep 1
+[ "$(grep -c "cannot read 262144 bytes at offset 1048576: Input/output error" "$tmp/err")" = 1 ] &&
+	[ "$(grep -c "cannot read" "$tmp/err")" = 1 ] &&
+	[ "$(grep -c '"event":"unreadable"' "$tmp/out")" = 1 ]
+ok $? "unreadable.range_is_said_once" "$tmp/err"
+kill -TERM "$pid"
+wait "$pid"
+[ $? = 4 ] && tail -1 "$tmp/out" | grep -q '"unreadable_pages":1'
+ok $? "unreadable.is_told_at_the_end" "$tmp/err"
+fake_is_sound <(head -c 2M "$tmp/img")
+ok $? "unreadable.leaves_no_wrong_page"
+"$fake" pull --pid 1234 --from "$uri" --json 2>"$tmp/err" >"$tmp/out" &
+pid=$!
+started+=("$pid")
+wait_until 20 has_line "$tmp/err" "cannot read 4096 bytes"
+rm "$tmp/bad"
+wait "$pid" && fake_is_whole <(head -c 2M "$tmp/img")
+ok $? "unreadable.page_comes_once_it_can_be_read" "$tmp/err"
+source_stop
+
 # --- garbage instead of NBD
 source_start python3 -c "
 import socket
@@ -210,6 +243,16 @@ timeout -s TERM 2 "$fake" pull --pid 1234 --from "$uri" 2>"$tmp/err"
 [ $? = 124 ] && python3 -c "import sys; sys.exit(any(open('$tmp/map','rb').read()))"
 ok $? "garbage.fills_nothing" "$tmp/err"
 source_stop
+
+# --- the table fits a terminal, also with the widest entries
+fake_region 512 0
+export UMIG_FAKE_OFFSET=$((3 << 30)) UMIG_FAKE_PID=4194304
+"$fake" list >"$tmp/out" 2>"$tmp/err"
+awk 'length($0) > 80 { exit 1 } END { exit NR == 2 ? 0 : 1 }' "$tmp/out" &&
+	has_line "$tmp/out" " 3G+512M "
+ok $? "list.fits_80_columns" "$tmp/out"
+unset UMIG_FAKE_OFFSET
+export UMIG_FAKE_PID=1234
 
 # --- command lines
 pull "nonsense:abc"

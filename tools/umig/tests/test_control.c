@@ -7,11 +7,22 @@
 #include "../control.h"
 #include "tap.h"
 
+#define DIGEST "\"digest\":\"0000000000000000\""
+
 static int decode(const char *text)
 {
 	struct control_message msg;
 
 	return control_decode((const uint8_t *)text, strlen(text), &msg);
+}
+
+/* Return: what an ERROR of this text is taken for, CONTROL_NR_ERRORS if it is none. */
+static enum control_error error_of(const char *text)
+{
+	struct control_message msg;
+
+	return control_decode((const uint8_t *)text, strlen(text), &msg) ?
+		CONTROL_NR_ERRORS : msg.error;
 }
 
 static const struct control_message sample[] = {
@@ -28,6 +39,7 @@ static const struct control_message sample[] = {
 	{ .type = CONTROL_END, .total = 9, .digest = { 4, 5, ~0ULL } },
 	{ .type = CONTROL_ACK },
 	{ .type = CONTROL_ERROR, .text = "it went \"wrong\"" },
+	{ .type = CONTROL_ERROR, .error = CONTROL_MISMATCH, .text = "they differ" },
 };
 
 #define NR_SAMPLES (sizeof(sample) / sizeof(sample[0]))
@@ -40,7 +52,7 @@ static bool same(const struct control_message *a, const struct control_message *
 		!strcmp(a->uri, b->uri) && a->bytes == b->bytes && a->sum == b->sum &&
 		a->present == b->present && a->total == b->total && a->demand == b->demand &&
 		!memcmp(&a->digest, &b->digest, sizeof(a->digest)) &&
-		a->resume_ms == b->resume_ms && !strcmp(a->text, b->text);
+		a->resume_ms == b->resume_ms && a->error == b->error && !strcmp(a->text, b->text);
 }
 
 /* Each sample goes through and is wanted whole: any shorter piece asks for more. */
@@ -152,12 +164,16 @@ int main(void)
 	   "number.real_is_refused");
 	ok(decode("{\"type\":\"done\",\"present\":2,\"total\":1}") == -EPROTO,
 	   "done.more_than_all_is_refused");
-	ok(decode("{\"type\":\"end\",\"total\":9,\"zero\":4,\"data\":4,"
-		  "\"digest\":\"0000000000000000\"}") == -EPROTO, "end.counts_must_add_up");
+	ok(decode("{\"type\":\"end\",\"total\":9,\"zero\":4,\"data\":4," DIGEST "}") == -EPROTO,
+	   "end.counts_must_add_up");
 	ok(decode("{\"type\":\"state_end\",\"bytes\":1,\"digest\":\"xyz\"}") == -EPROTO,
 	   "digest.must_be_16_hex_digits");
 	ok(decode("{\"type\":\"error\",\"text\":\"\\u001b[2J\"}") == -EPROTO,
 	   "text.control_characters_are_refused");
+	ok(error_of("{\"type\":\"error\",\"text\":\"mismatch\"}") == CONTROL_FAILED,
+	   "error.without_a_code_is_a_plain_failure");
+	ok(error_of("{\"type\":\"error\",\"code\":\"later\",\"text\":\"x\"}") == CONTROL_FAILED,
+	   "error.of_an_unknown_code_is_a_plain_failure");
 	test_garbage();
 	return tap_end();
 }

@@ -46,6 +46,14 @@ int main(void)
 	ok(pageset_find(&set, 200, NR) == 200, "give_back.comes_again");
 	ok(pageset_find(&set, 10, 10) == 10, "find.in_nothing_is_its_end");
 
+	ok(pageset_set_unreadable(&set, 400, 10), "unreadable.is_news");
+	ok(!pageset_set_unreadable(&set, 403, 2), "unreadable.is_news_once");
+	ok(pageset_set_unreadable(&set, 409, 2), "unreadable.is_news_if_it_reaches_further");
+	ok(pageset_run(&set, 390, 64) == 10 && pageset_run(&set, 400, 64) == 1,
+	   "unreadable.is_read_by_itself");
+	pageset_set_present(&set, 400, 10);
+	ok(pageset_nr_unreadable(&set) == 1, "unreadable.counts_what_has_not_come");
+
 	for (i = 0; i < sizeof(bitmap) / sizeof(bitmap[0]); i++)
 		bitmap[i] = 0;
 	pageset_load(&set, bitmap);

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * umig send's parts: send_link.c talks to the receiver, send_source.c to the source QEMU,
+ * send_switch.c goes as far as LOADED, send_pages.c from GO on.
+ */
+#ifndef UMIG_SEND_H
+#define UMIG_SEND_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "digest.h"
+#include "link.h"
+#include "log.h"
+#include "progress.h"
+#include "qemu.h"
+#include "serve.h"
+#include "state.h"
+
+struct send {
+	/* Options. */
+	const char *qmp_path;
+	const char *to;
+	const char *pages_listen;
+	uint64_t timeout_s;
+	uint64_t wait_s;
+	bool json;
+	bool quit;
+
+	int signal_fd;
+	struct qmp qmp;
+	struct qemu_ram ram;
+	struct qemu_cap caps[QEMU_MAX_CAPS];
+	bool caps_set;
+	bool migrating;
+	bool fd_given;
+	bool was_running;
+	struct page_server server;
+	char pages_dir[64];
+	struct link link;
+	struct state_reader state;
+	char id[33];
+
+	/* The digest thread's; valid after the join. */
+	pthread_t digest_thread;
+	bool digest_started;
+	volatile bool digest_stop;
+	int ram_fd;
+	int digest_error;
+	struct digest digest;
+
+	uint64_t started_ns;
+	uint64_t stop_ns;
+	double downtime_ms;
+	double resume_ms;
+	uint64_t demand;
+	bool committed;
+	bool resumed;
+	bool acked;
+	struct progress progress;
+};
+
+static inline unsigned int send_timeout_ms(const struct send *s)
+{
+	return (unsigned int)s->timeout_s * 1000;
+}
+
+bool send_is_interrupted(struct send *s);
+int send_wait_message(struct send *s, unsigned int timeout_ms, struct control_message *msg,
+		      char *error, size_t size);
+int send_expect(struct send *s, enum control_type type);
+int send_connect(struct send *s, unsigned int timeout_ms);
+int send_connect_first(struct send *s);
+int send_hello(struct send *s);
+int send_reconnect(struct send *s);
+int send_take_events(struct send *s);
+int send_check_source(struct send *s);
+int send_start_migration(struct send *s);
+int send_check_migrated(struct send *s);
+int send_recover(struct send *s);
+int send_prepare(struct send *s);
+int send_commit(struct send *s);
+
+#endif

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: GPL-2.0
+/* umig send: from HELLO to LOADED. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "address.h"
+#include "send.h"
+#include "umig.h"
+
+/* Where the pages are served if --pages-listen does not say. */
+static int send_start_pages(struct send *s)
+{
+	char address[160], host[256] = "";
+
+	if (s->pages_listen) {
+		address_local_host(s->link.fd, host, sizeof(host));
+		return page_server_start(&s->server, s->ram.path, s->pages_listen,
+					 *host ? host : NULL);
+	}
+	if (address_unix_path(s->to)) {
+		snprintf(s->pages_dir, sizeof(s->pages_dir), "/tmp/umig-XXXXXX");
+		if (!mkdtemp(s->pages_dir)) {
+			log_error("cannot make a directory for the page socket: %s",
+				  strerror(errno));
+			*s->pages_dir = '\0';
+			return -EIO;
+		}
+		snprintf(address, sizeof(address), "unix:%s/pages.sock", s->pages_dir);
+		return page_server_start(&s->server, s->ram.path, address, NULL);
+	}
+	/* The address by which the receiver reaches us, any port. */
+	if (address_local_host(s->link.fd, host, sizeof(host))) {
+		log_error("cannot tell by which address the receiver reaches this host; "
+			  "give --pages-listen");
+		return -EINVAL;
+	}
+	snprintf(address, sizeof(address), strchr(host, ':') ? "tcp:[%.128s]:0" : "tcp:%.128s:0",
+		 host);
+	return page_server_start(&s->server, s->ram.path, address, host);
+}
+
+/* While device state flows. Return: 0 when QEMU has written all of it, -errno having said why. */
+static int send_wait_state(struct send *s)
+{
+	uint64_t last_bytes = 0, last_ns = now_ns();
+
+	for (;;) {
+		struct pollfd fds[4] = {
+			{ .fd = s->state.done_fd, .events = POLLIN },
+			{ .fd = s->signal_fd, .events = POLLIN },
+			{ .fd = s->qmp.fd, .events = POLLIN },
+			{ .fd = s->link.fd, .events = POLLIN },
+		};
+		uint64_t bytes = __atomic_load_n(&s->state.bytes, __ATOMIC_RELAXED);
+
+		if (poll(fds, 4, 1000) < 0 && errno != EINTR)
+			return -errno;
+		if (fds[2].revents && send_take_events(s)) {
+			log_error("migration failed: the source QEMU: %s", s->qmp.error);
+			return -EPIPE;
+		}
+		if (fds[1].revents) {
+			log_error("migration stopped by a signal");
+			return -EINTR;
+		}
+		if (fds[3].revents) {
+			/* Nothing but ERROR or the end of the stream can come now. */
+			int ret = send_expect(s, CONTROL_ERROR);
+
+			return ret ? ret : -EPROTO;
+		}
+		if (fds[0].revents)
+			break;
+		if (bytes != last_bytes) {
+			last_bytes = bytes;
+			last_ns = now_ns();
+		} else if (now_ns() - last_ns > s->timeout_s * 1000000000ULL) {
+			log_error("migration failed: the source QEMU sent no state for %" PRIu64
+				  " s", s->timeout_s);
+			return -ETIMEDOUT;
+		}
+	}
+	if (s->state.error)
+		log_error("migration failed: device state does not reach the receiver: %s",
+			  strerror(-s->state.error));
+	return s->state.error;
+}
+
+static void *send_digest(void *arg)
+{
+	struct send *s = arg;
+
+	/* The page server and the guests go first. */
+	setpriority(PRIO_PROCESS, 0, 10);
+	s->digest_error = digest_file(s->ram_fd, s->ram.size, &s->digest_stop, &s->digest);
+	return NULL;
+}
+
+/* From HELLO to LOADED: everything before the commit point. Return: 0 or -errno. */
+int send_prepare(struct send *s)
+{
+	struct control_message end = { .type = CONTROL_STATE_END };
+	int ret;
+
+	ret = send_start_pages(s);
+	if (ret)
+		return ret;
+	ret = send_hello(s);
+	if (ret) {
+		log_error("cannot talk to the receiver at %s: %s", s->to, strerror(-ret));
+		return ret;
+	}
+	ret = send_expect(s, CONTROL_READY);
+	if (!ret)
+		ret = send_start_migration(s);
+	if (!ret)
+		ret = send_wait_state(s);
+	if (!ret)
+		ret = send_check_migrated(s);
+	if (ret)
+		return ret;
+	end.bytes = s->state.bytes;
+	end.sum = s->state.sum;
+	ret = link_send(&s->link, &end);
+	if (ret) {
+		log_error("migration failed: the connection to the receiver is lost: %s",
+			  strerror(-ret));
+		return ret;
+	}
+	if (!pthread_create(&s->digest_thread, NULL, send_digest, s))
+		s->digest_started = true;
+	else
+		return -EAGAIN;
+	ret = send_expect(s, CONTROL_LOADED);
+	if (!ret && send_is_interrupted(s)) {
+		log_error("migration stopped by a signal");
+		ret = -EINTR;
+	}
+	return ret;
+}
