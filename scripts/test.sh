@@ -15,8 +15,8 @@ if [ "${1-}" = --kernel ]; then
 	shift 2
 fi
 names=("$@")
-# All tests of one kernel; the scenarios boot guests inside the guest.
-timeout=${VM_TIMEOUT:-1200}
+# Seconds for one VM
+timeout=${VM_TIMEOUT:-600}
 results=build/results
 all=$results/all.tap
 
@@ -50,20 +50,70 @@ build_module()
 	make modules KERNEL="$1" W=1 && ! grep -E 'warning:|WARNING:' "$results/build.module_for_$1.log"
 }
 
-# A VM that died or was killed has not said how many tests are missing: one failure.
+# QEMU 7.2's TCG now and then takes an interrupt between #VMEXIT and STGI, where the
+# host's GS is not loaded yet: the handler faults until its stack is full. Seen on both
+# kernels, once in some ten minutes of nested guests; nothing of ours is involved.
+emulator_failed()
+{
+	grep -q 'stack guard page was hit' "$1" && grep -q 'RIP: 0010:__svm_vcpu_run' "$1"
+}
+
+# run_vm KERNEL NAME... - these tests in one VM. A VM that died or was killed has not
+# said how many tests are missing: one failure.
 run_vm()
 {
-	local kernel=$1 out=$results/vm-$1 status
+	local kernel=$1 out tap status attempt
 	shift
 
-	selftests/qemu/vm.sh --kernel "$kernel" --mem 4G --timeout "$timeout" --out "$out" -- \
-		selftests/run.sh "build/$kernel/drivers/postcopy/postcopy.ko" "$@" \
-		2>&1 | sed -u -E "s#^(not ok|ok) - #\1 - $kernel: #" | tee "$results/$kernel.tap"
-	status=${PIPESTATUS[0]}
-	if ! grep -qx '# end' "$results/$kernel.tap"; then
-		echo "not ok - $kernel: the_vm_runs_to_the_end (status $status)" |
-			tee -a "$results/$kernel.tap"
-	fi
+	for attempt in 1 2 3; do
+		out=$results/vm-$kernel-$1
+		tap=$out.tap
+		selftests/qemu/vm.sh --kernel "$kernel" --mem 4G --timeout "$timeout" --out "$out" \
+			-- selftests/run.sh "build/$kernel/drivers/postcopy/postcopy.ko" "$@" \
+			2>&1 | sed -u -E "s#^(not ok|ok) - #\1 - $kernel: #" | tee "$tap"
+		status=${PIPESTATUS[0]}
+		if grep -qx '# end' "$tap"; then
+			break
+		elif [ "$attempt" -lt 3 ] && emulator_failed "$out/console.log"; then
+			echo "# $kernel: $1: QEMU's SVM emulation failed, that run does not count"
+		else
+			echo "not ok - $kernel: $1.the_vm_runs_to_the_end (status $status)" |
+				tee -a "$tap"
+			break
+		fi
+	done
+	cat "$tap" >> "$results/$kernel.tap"
+}
+
+# Test programs share a VM, a scenario has one of its own.
+run_kernel()
+{
+	local kernel=$1 name programs=() scenarios=()
+	shift
+
+	for name; do
+		if [ -e "selftests/scenarios/$name.sh" ]; then
+			scenarios+=("$name")
+		else
+			programs+=("$name")
+		fi
+	done
+	[ "${#programs[@]}" -eq 0 ] || run_vm "$kernel" "${programs[@]}"
+	for name in "${scenarios[@]}"; do
+		run_vm "$kernel" "$name"
+	done
+}
+
+all_names()
+{
+	local file
+
+	for file in selftests/postcopy/*_test.c; do
+		[ "$file" = selftests/postcopy/postcopy_test.c ] || basename "$file" _test.c
+	done
+	for file in selftests/scenarios/*.sh; do
+		basename "$file" .sh
+	done
 }
 
 for kernel in $kernels; do
@@ -72,9 +122,11 @@ done
 check build.umig make umig
 check build.selftests make selftests
 
+mapfile -t run < <(all_names)
+[ "${#names[@]}" -eq 0 ] || run=("${names[@]}")
 for kernel in $kernels; do
 	if [ -e "build/$kernel/drivers/postcopy/postcopy.ko" ]; then
-		run_vm "$kernel" "${names[@]}" &
+		run_kernel "$kernel" "${run[@]}" &
 	fi
 done
 wait
