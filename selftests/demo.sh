@@ -37,15 +37,17 @@ insmod "build/$kernel/drivers/postcopy/postcopy.ko" || exit 1
 step "Linux $(uname -r), stock $(qemu-system-x86_64 --version | head -n 1)"
 echo "Starting the source guest: ${memory_mib} MiB, 2 vCPUs. It fills $GUEST_MIB MiB with data it"
 echo "can predict, rewrites a part of it all the time and verifies all of it."
-source_start && within 90 guest_beyond source 1 || die "the guest did not start"
-guest_clean source || die "the guest found wrong bytes"
+source_start || die "the guest did not start"
 
 step "Starting the destination: its RAM is a mapping of /dev/postcopy"
 destination_start || die "the destination did not start"
 "$umig" list
 
 step "umig send --qmp source.qmp --to unix:control    (umig recv shows its progress)"
-"$umig" send --qmp "$work/source.qmp" --to "unix:$work/control" --json >"$work/send.log" 2>&1 &
+{
+	within 20 test -S "$work/control" &&
+	"$umig" send --qmp "$work/source.qmp" --to "unix:$work/control" --json >"$work/send.log" 2>&1
+} &
 send=$!
 "$umig" recv --qmp "$work/destination.qmp" --listen "unix:$work/control" || die "recv failed"
 wait $send || die "send failed"

@@ -211,7 +211,9 @@ static long context_info(void *object, union postcopy_ioctl_arg *arg,
 
 	if (info->flags || info->reserved)
 		return -EINVAL;
-	info->out_features = POSTCOPY_FEATURE_PRIVATE | POSTCOPY_FEATURE_SHARED;
+	info->out_features = POSTCOPY_FEATURE_PRIVATE | POSTCOPY_FEATURE_SHARED |
+			     POSTCOPY_FEATURE_DISCARD | POSTCOPY_FEATURE_POISON |
+			     POSTCOPY_FEATURE_POLICY;
 	info->out_page_size = PAGE_SIZE;
 	return 0;
 }
@@ -267,6 +269,20 @@ static long context_region_convert(void *object, union postcopy_ioctl_arg *arg,
 	return ret;
 }
 
+static long context_region_policy(void *object, union postcopy_ioctl_arg *arg,
+				  void __user *uarg)
+{
+	struct postcopy_region *region;
+	long ret;
+
+	region = context_region(object, arg->region_policy.region_id);
+	if (IS_ERR(region))
+		return PTR_ERR(region);
+	ret = postcopy_region_policy(region, &arg->region_policy);
+	postcopy_region_put(region);
+	return ret;
+}
+
 static long context_helper_attach(void *object, union postcopy_ioctl_arg *arg,
 				  void __user *uarg)
 {
@@ -292,6 +308,8 @@ static const struct postcopy_ioctl context_ioctls[] = {
 		       out_wait_histogram, context_region_info),
 	POSTCOPY_IOCTL(POSTCOPY_REGION_CONVERT, postcopy_region_convert,
 		       out_nr_missing, context_region_convert),
+	POSTCOPY_IOCTL(POSTCOPY_REGION_POLICY, postcopy_region_policy,
+		       request_ms, context_region_policy),
 	{
 		.cmd = POSTCOPY_HELPER_ATTACH,
 		.min_size = offsetofend(struct postcopy_helper_attach, reserved),

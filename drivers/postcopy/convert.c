@@ -16,19 +16,6 @@
 
 #include "postcopy.h"
 
-static struct vm_area_struct *convert_next_vma(struct postcopy_region *region,
-					       unsigned long address)
-{
-	unsigned long end = region->address + (region->nr_pages << PAGE_SHIFT);
-	struct vm_area_struct *vma;
-
-	for (vma = find_vma(region->mm, address); vma && vma->vm_start < end;
-	     vma = find_vma(region->mm, vma->vm_end))
-		if (postcopy_vma_of(vma, region))
-			return vma;
-	return NULL;
-}
-
 static unsigned long convert_count_missing(struct postcopy_region *region,
 					   struct vm_area_struct *vma)
 {
@@ -48,6 +35,7 @@ static unsigned long convert_count_missing(struct postcopy_region *region,
 /* Counts what is missing of what is still mapped; none: converts. */
 static u64 convert_vmas(struct postcopy_region *region)
 {
+	unsigned long end = region->address + (region->nr_pages << PAGE_SHIFT);
 	struct vm_area_struct *vma;
 	unsigned long address;
 	u64 missing = 0;
@@ -55,7 +43,7 @@ static u64 convert_vmas(struct postcopy_region *region)
 	mmap_assert_write_locked(region->mm);
 	if (atomic_long_read(&region->nr_present) != region->nr_pages) {
 		address = region->address;
-		while ((vma = convert_next_vma(region, address))) {
+		while ((vma = postcopy_private_next_vma(region, address, end))) {
 			missing += convert_count_missing(region, vma);
 			address = vma->vm_end;
 		}
@@ -66,7 +54,7 @@ static u64 convert_vmas(struct postcopy_region *region)
 	/* Before the VMAs let go, so that it is not taken for dead. */
 	postcopy_region_end(region, POSTCOPY_REGION_CONVERTED);
 	address = region->address;
-	while ((vma = convert_next_vma(region, address))) {
+	while ((vma = postcopy_private_next_vma(region, address, end))) {
 		vma_start_write(vma);
 		vma_set_anonymous(vma);
 		vma->vm_private_data = NULL;

@@ -23,6 +23,7 @@
 #include <linux/pagemap.h>
 #include <linux/pfn_t.h>
 #include <linux/sched/signal.h>
+#include <linux/srcu.h>
 #include <linux/timekeeping.h>
 
 #include "postcopy.h"
@@ -96,8 +97,11 @@ static vm_fault_t fault_missing(struct postcopy_region *region,
 	struct postcopy_req *req;
 	u64 start;
 
-	/* The caller cannot let go of its lock, or must not wait any more. */
+	if (postcopy_poisoned(region, index))
+		return VM_FAULT_HWPOISON;
+	/* The caller cannot let go of its lock, or must not wait (any more). */
 	if (!(flags & FAULT_FLAG_ALLOW_RETRY) ||
+	    !(flags & FAULT_FLAG_USER || region->kernel_faults) ||
 	    (current->flags & (PF_EXITING | PF_DUMPCORE)))
 		return VM_FAULT_SIGBUS;
 
@@ -105,8 +109,12 @@ static vm_fault_t fault_missing(struct postcopy_region *region,
 	req = postcopy_req_find(region, index, flags & FAULT_FLAG_WRITE);
 	if (IS_ERR(req))
 		return VM_FAULT_OOM;
-	if (!req)	/* has just become present: have it looked at again */
+	if (!req)	/* things have just changed: have it looked at again */
 		return VM_FAULT_NOPAGE;
+	if (postcopy_policy_expired(region, req)) {
+		postcopy_req_put(req);
+		return VM_FAULT_SIGBUS;
+	}
 
 	if (flags & FAULT_FLAG_RETRY_NOWAIT) {
 		/* KVM's asynchronous page fault: the lock stays as it is. */
@@ -118,11 +126,11 @@ static vm_fault_t fault_missing(struct postcopy_region *region,
 	postcopy_region_get(region);
 	release_fault_lock(vmf);
 	start = ktime_get_ns();
-	wait_for_completion_state(&req->present, fault_wait_state(flags));
+	postcopy_policy_wait(region, req, fault_wait_state(flags));
 	fault_account_wait(region, ktime_get_ns() - start);
 	postcopy_req_put(req);
 	postcopy_region_put(region);
-	/* Present or interrupted: the caller knows what to do about signals. */
+	/* Present, interrupted or expired: it comes back if it still wants it. */
 	return VM_FAULT_RETRY;
 }
 
@@ -156,6 +164,42 @@ vm_fault_t postcopy_private_fault(struct vm_fault *vmf)
 	return fault_missing(region, index, vmf);
 }
 
+/*
+ * Faults that have found a page of a shared region present and are mapping it.
+ * Discard waits for them, so they map it themselves instead of leaving it to the
+ * core. That also keeps a large folio from being mapped as a whole.
+ */
+DEFINE_STATIC_SRCU(shared_faults);
+
+/**
+ * postcopy_shared_faults_drain() - wait for faults that saw a present bit set
+ *
+ * Context: sleeps.
+ */
+void postcopy_shared_faults_drain(void)
+{
+	synchronize_srcu(&shared_faults);
+}
+
+static vm_fault_t fault_shared_present(struct postcopy_region *region,
+				       struct vm_fault *vmf)
+{
+	vm_fault_t ret = region->shmem_ops->fault(vmf);
+	struct page *page = vmf->page;
+	int err;
+
+	if (!(ret & VM_FAULT_LOCKED))
+		return ret;
+	err = vm_insert_page(vmf->vma, vmf->address, page);
+	unlock_page(page);
+	put_page(page);
+	vmf->page = NULL;
+	ret &= ~VM_FAULT_LOCKED;
+	if (!err || err == -EBUSY)
+		return ret | VM_FAULT_NOPAGE;
+	return ret | vmf_error(err);
+}
+
 /**
  * postcopy_shared_fault() - ->fault of a shared region
  * @vmf: the fault
@@ -166,31 +210,20 @@ vm_fault_t postcopy_shared_fault(struct vm_fault *vmf)
 {
 	struct postcopy_region *region = vmf->vma->vm_private_data;
 	unsigned long index = vmf->pgoff - region->first;
-	struct page *page;
 	vm_fault_t ret;
-	int err;
+	int srcu;
 
 	if (index >= region->nr_pages)
 		return VM_FAULT_SIGBUS;
+	srcu = srcu_read_lock(&shared_faults);
 	/* Pairs with the barrier in postcopy_pages_mark(). */
-	if (!test_bit_acquire(index, region->present))
-		return fault_missing(region, index, vmf);
-
-	ret = region->shmem_ops->fault(vmf);
-	if (!(ret & VM_FAULT_LOCKED))
+	if (test_bit_acquire(index, region->present)) {
+		ret = fault_shared_present(region, vmf);
+		srcu_read_unlock(&shared_faults, srcu);
 		return ret;
-	page = vmf->page;
-	if (!PageCompound(page))
-		return ret;
-	/* Of a large folio the core might map all. */
-	err = vm_insert_page(vmf->vma, vmf->address, page);
-	unlock_page(page);
-	put_page(page);
-	vmf->page = NULL;
-	ret &= ~VM_FAULT_LOCKED;
-	if (!err || err == -EBUSY)
-		return ret | VM_FAULT_NOPAGE;
-	return ret | vmf_error(err);
+	}
+	srcu_read_unlock(&shared_faults, srcu);
+	return fault_missing(region, index, vmf);
 }
 
 /**
@@ -210,11 +243,15 @@ vm_fault_t postcopy_shared_map_pages(struct vm_fault *vmf, pgoff_t first,
 {
 	struct postcopy_region *region = vmf->vma->vm_private_data;
 	unsigned long index = vmf->pgoff - region->first;
+	vm_fault_t ret = 0;
 	unsigned long i;
+	int srcu;
 
-	if (index >= region->nr_pages || pmd_none(*vmf->pmd) ||
-	    !test_bit_acquire(index, region->present))
+	if (index >= region->nr_pages || pmd_none(*vmf->pmd))
 		return 0;
+	srcu = srcu_read_lock(&shared_faults);
+	if (!test_bit_acquire(index, region->present))
+		goto out;
 	for (i = index; region->first + i > first && i > 0; i--)
 		if (!test_bit(i - 1, region->present))
 			break;
@@ -222,5 +259,8 @@ vm_fault_t postcopy_shared_map_pages(struct vm_fault *vmf, pgoff_t first,
 	last = min(last, region->first + region->nr_pages - 1);
 	i = find_next_zero_bit(region->present, last - region->first + 1, index);
 	last = region->first + i - 1;
-	return region->shmem_ops->map_pages(vmf, first, last);
+	ret = region->shmem_ops->map_pages(vmf, first, last);
+out:
+	srcu_read_unlock(&shared_faults, srcu);
+	return ret;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Making pages present: with data, or as zeros.
+ * Making pages present with data.
  *
  * A fill runs the core's own fault handling on the owner's address, in the
  * helper's thread: the core allocates the anonymous page with the owner's NUMA
@@ -24,8 +24,6 @@
 
 /* Pages filled under one hold of mmap_lock: a writer waits for some 0.5 ms. */
 #define FILL_BATCH	512UL
-/* Pages marked before the CPU is offered to others. */
-#define MARK_BATCH	(1UL << 20)
 
 struct fill {
 	struct postcopy_claim claim;
@@ -64,55 +62,6 @@ vm_fault_t postcopy_fill_supply(struct postcopy_claim *claim, struct vm_fault *v
 	flush_dcache_page(vmf->cow_page);
 	fill->supplied = true;
 	return 0;
-}
-
-/* Set some bits of a word; the number of those that were clear. */
-static unsigned int mark_word(unsigned long *word, unsigned long mask)
-{
-	unsigned long old;
-
-	/*
-	 * Whole words are ours by our claim; a part of one shares it with
-	 * others.
-	 */
-	if (mask == ~0UL) {
-		old = READ_ONCE(*word);
-		smp_store_release(word, mask);
-	} else {
-		old = atomic_long_fetch_or(mask, (atomic_long_t *)word);
-	}
-	return hweight_long(mask & ~old);
-}
-
-/**
- * postcopy_pages_mark() - pages are present: say so and wake who waits
- * @region: the region
- * @first: index of the first page, all of which the caller has claimed
- * @nr: pages, at least 1
- *
- * Context: may sleep.
- * Return: how many of them were missing.
- */
-unsigned long postcopy_pages_mark(struct postcopy_region *region,
-				  unsigned long first, unsigned long nr)
-{
-	unsigned long last = first + nr - 1;
-	unsigned long word, marked = 0;
-
-	for (word = BIT_WORD(first); word <= BIT_WORD(last); word++) {
-		unsigned long mask = ~0UL;
-
-		if (word == BIT_WORD(first))
-			mask &= BITMAP_FIRST_WORD_MASK(first);
-		if (word == BIT_WORD(last))
-			mask &= BITMAP_LAST_WORD_MASK(last + 1);
-		marked += mark_word(&region->present[word], mask);
-	}
-	atomic_long_add(marked, &region->nr_present);
-	smp_mb();	/* see request.c */
-	if (atomic_long_read(&region->nr_requests))
-		postcopy_req_answer(region, first, nr);
-	return marked;
 }
 
 /* The owner's VMA for a page of the region, or NULL if it has unmapped it. */
@@ -264,190 +213,5 @@ long postcopy_pages_fill(struct postcopy_region *region,
 	atomic64_add(nr_filled, &region->total_filled);
 	fill->out_length = (u64)done << PAGE_SHIFT;
 	fill->out_nr_filled = nr_filled;
-	return 0;
-}
-
-/* What POSTCOPY_PAGES_ZERO and POSTCOPY_PAGES_PRESENT have in common. */
-struct fill_ranges {
-	u64 ranges;		/* user address */
-	u32 nr_ranges;
-	bool zero;
-	u32 done;		/* ranges dealt with */
-	u64 nr_marked;		/* pages that were missing */
-};
-
-static int ranges_check(struct postcopy_region *region,
-			const struct postcopy_range *ranges, u32 nr_ranges)
-{
-	unsigned long first, nr;
-	u32 i;
-
-	for (i = 0; i < nr_ranges; i++)
-		if (postcopy_region_indexes(region, ranges[i].offset,
-					    ranges[i].length, &first, &nr))
-			return -EINVAL;
-	return 0;
-}
-
-static long range_mark(struct postcopy_region *region,
-		       const struct postcopy_range *range, bool zero,
-		       u64 *nr_marked)
-{
-	struct postcopy_claim claim;
-	unsigned long first, nr, batch;
-	long ret;
-
-	ret = postcopy_region_indexes(region, range->offset, range->length,
-				      &first, &nr);
-	if (ret)
-		return ret;
-	ret = postcopy_claim_killable(region, &claim, first, first + nr - 1);
-	if (ret)
-		return ret;
-	ret = postcopy_region_alive(region);
-	/* Somebody may have begun to write there. */
-	if (!ret && zero && region->backing)
-		ret = postcopy_shared_punch(region, first, nr);
-	for (; !ret && nr; first += batch, nr -= batch) {
-		batch = min(nr, MARK_BATCH);
-		*nr_marked += postcopy_pages_mark(region, first, batch);
-		cond_resched();
-	}
-	postcopy_claim_release(region, &claim);
-	return ret;
-}
-
-static long ranges_mark(struct postcopy_region *region, struct fill_ranges *r)
-{
-	struct postcopy_range *ranges;
-	long ret;
-
-	if (!r->nr_ranges || r->nr_ranges > POSTCOPY_MAX_RANGES)
-		return -EINVAL;
-	ret = postcopy_region_alive(region);
-	if (ret)
-		return ret;
-	ranges = vmemdup_user(u64_to_user_ptr(r->ranges),
-			      r->nr_ranges * sizeof(*ranges));
-	if (IS_ERR(ranges))
-		return PTR_ERR(ranges);
-	ret = ranges_check(region, ranges, r->nr_ranges);
-	while (!ret && r->done < r->nr_ranges) {
-		ret = range_mark(region, &ranges[r->done], r->zero, &r->nr_marked);
-		if (!ret)
-			r->done++;
-		if (signal_pending(current))
-			break;
-	}
-	kvfree(ranges);
-	return r->done ? 0 : ret;
-}
-
-/**
- * postcopy_pages_zero() - POSTCOPY_PAGES_ZERO
- * @region: the helper's
- * @zero: in and out
- *
- * Context: sleeps; several threads may at once.
- * Return: 0 if at least one range was dealt with, else -errno as the header
- * says.
- */
-long postcopy_pages_zero(struct postcopy_region *region,
-			 struct postcopy_pages_zero *zero)
-{
-	struct fill_ranges ranges = {
-		.ranges = zero->ranges,
-		.nr_ranges = zero->nr_ranges,
-		.zero = true,
-	};
-	long ret;
-
-	if (zero->flags)
-		return -EINVAL;
-	ret = ranges_mark(region, &ranges);
-	if (ret)
-		return ret;
-	atomic64_add(ranges.nr_marked, &region->total_zeroed);
-	zero->out_nr_ranges = ranges.done;
-	zero->out_nr_zeroed = ranges.nr_marked;
-	return 0;
-}
-
-/**
- * postcopy_pages_present() - POSTCOPY_PAGES_PRESENT
- * @region: the helper's
- * @present: in and out
- *
- * Context: sleeps; several threads may at once.
- * Return: 0 if at least one range was dealt with, else -errno as the header
- * says.
- */
-long postcopy_pages_present(struct postcopy_region *region,
-			    struct postcopy_pages_present *present)
-{
-	struct fill_ranges ranges = {
-		.ranges = present->ranges,
-		.nr_ranges = present->nr_ranges,
-	};
-	long ret;
-
-	if (present->flags)
-		return -EINVAL;
-	if (!region->backing)
-		return -EOPNOTSUPP;
-	ret = ranges_mark(region, &ranges);
-	if (ret)
-		return ret;
-	atomic64_add(ranges.nr_marked, &region->total_filled);
-	present->out_nr_ranges = ranges.done;
-	present->out_nr_marked = ranges.nr_marked;
-	return 0;
-}
-
-/**
- * postcopy_pages_query() - POSTCOPY_PAGES_QUERY
- * @region: the helper's
- * @query: in and out
- *
- * Context: sleeps.
- * Return: 0 or -errno as the header says.
- */
-long postcopy_pages_query(struct postcopy_region *region,
-			  struct postcopy_pages_query *query)
-{
-	u64 __user *bitmap = u64_to_user_ptr(query->bitmap);
-	unsigned long first, nr, done;
-	u64 nr_present = 0;
-	long ret;
-
-	BUILD_BUG_ON(BITS_PER_LONG != 64);
-
-	if (query->flags)
-		return -EINVAL;
-	ret = postcopy_region_alive(region);
-	if (ret)
-		return ret;
-	ret = postcopy_region_indexes(region, query->offset, query->length,
-				      &first, &nr);
-	if (ret)
-		return ret;
-	if (first % 64)
-		return -EINVAL;
-
-	for (done = 0; done < nr; done += 64) {
-		u64 word = READ_ONCE(region->present[BIT_WORD(first + done)]);
-
-		if (nr - done < 64)
-			word &= BITMAP_LAST_WORD_MASK(nr - done);
-		nr_present += hweight64(word);
-		if (put_user(word, bitmap++))
-			return -EFAULT;
-		if (!(done % MARK_BATCH)) {
-			if (fatal_signal_pending(current))
-				return -EINTR;
-			cond_resched();
-		}
-	}
-	query->out_nr_present = nr_present;
 	return 0;
 }

@@ -12,6 +12,7 @@
 #include <linux/pid.h>
 #include <linux/poll.h>
 #include <linux/slab.h>
+#include <linux/timekeeping.h>
 #include <linux/uaccess.h>
 
 #include "postcopy.h"
@@ -78,6 +79,7 @@ static int helper_release(struct inode *inode, struct file *file)
 		region->helper = NULL;
 		if (region->state == POSTCOPY_REGION_ATTACHED)
 			region->state = POSTCOPY_REGION_DETACHED;
+		WRITE_ONCE(region->alone_since_ns, ktime_get_ns());
 		put_pid(region->helper_pid);
 		region->helper_pid = NULL;
 		postcopy_req_requeue(region);
@@ -89,6 +91,12 @@ static int helper_release(struct inode *inode, struct file *file)
 	return 0;
 }
 
+/* On a helper fd an id is superfluous, but must not be wrong. */
+static bool helper_names_own(struct postcopy_helper *helper, u64 id)
+{
+	return !id || id == helper->region->id;
+}
+
 static long helper_region_info(void *object, union postcopy_ioctl_arg *arg,
 			       void __user *uarg)
 {
@@ -97,7 +105,7 @@ static long helper_region_info(void *object, union postcopy_ioctl_arg *arg,
 
 	if (info->flags || info->reserved)
 		return -EINVAL;
-	if (info->region_id && info->region_id != helper->region->id)
+	if (!helper_names_own(helper, info->region_id))
 		return -EINVAL;
 	info->region_id = helper->region->id;
 	postcopy_region_describe(helper->region, info);
@@ -108,9 +116,8 @@ static long helper_region_convert(void *object, union postcopy_ioctl_arg *arg,
 				  void __user *uarg)
 {
 	struct postcopy_helper *helper = object;
-	u64 id = arg->region_convert.region_id;
 
-	if (id && id != helper->region->id)
+	if (!helper_names_own(helper, arg->region_convert.region_id))
 		return -EINVAL;
 	return postcopy_region_convert(helper->region, &arg->region_convert);
 }
@@ -139,6 +146,32 @@ static long helper_pages_present(void *object, union postcopy_ioctl_arg *arg,
 	return postcopy_pages_present(helper->region, &arg->pages_present);
 }
 
+static long helper_pages_discard(void *object, union postcopy_ioctl_arg *arg,
+				 void __user *uarg)
+{
+	struct postcopy_helper *helper = object;
+
+	return postcopy_pages_discard(helper->region, &arg->pages_discard);
+}
+
+static long helper_pages_poison(void *object, union postcopy_ioctl_arg *arg,
+				void __user *uarg)
+{
+	struct postcopy_helper *helper = object;
+
+	return postcopy_pages_poison(helper->region, &arg->pages_poison);
+}
+
+static long helper_region_policy(void *object, union postcopy_ioctl_arg *arg,
+				 void __user *uarg)
+{
+	struct postcopy_helper *helper = object;
+
+	if (!helper_names_own(helper, arg->region_policy.region_id))
+		return -EINVAL;
+	return postcopy_region_policy(helper->region, &arg->region_policy);
+}
+
 static long helper_pages_query(void *object, union postcopy_ioctl_arg *arg,
 			       void __user *uarg)
 {
@@ -154,12 +187,18 @@ static const struct postcopy_ioctl helper_ioctls[] = {
 		       out_nr_zeroed, helper_pages_zero),
 	POSTCOPY_IOCTL(POSTCOPY_PAGES_PRESENT, postcopy_pages_present,
 		       out_nr_marked, helper_pages_present),
+	POSTCOPY_IOCTL(POSTCOPY_PAGES_DISCARD, postcopy_pages_discard,
+		       out_nr_discarded, helper_pages_discard),
+	POSTCOPY_IOCTL(POSTCOPY_PAGES_POISON, postcopy_pages_poison,
+		       out_nr_poisoned, helper_pages_poison),
 	POSTCOPY_IOCTL(POSTCOPY_PAGES_QUERY, postcopy_pages_query,
 		       out_nr_present, helper_pages_query),
 	POSTCOPY_IOCTL(POSTCOPY_REGION_INFO, postcopy_region_info,
 		       out_wait_histogram, helper_region_info),
 	POSTCOPY_IOCTL(POSTCOPY_REGION_CONVERT, postcopy_region_convert,
 		       out_nr_missing, helper_region_convert),
+	POSTCOPY_IOCTL(POSTCOPY_REGION_POLICY, postcopy_region_policy,
+		       request_ms, helper_region_policy),
 };
 
 static long helper_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
@@ -211,6 +250,7 @@ static void helper_activate(struct postcopy_helper *helper)
 		region->state = POSTCOPY_REGION_ATTACHED;
 	region->helper_pid = get_pid(task_tgid(current));
 	region->total_attached++;
+	WRITE_ONCE(region->alone_since_ns, 0);
 	mutex_unlock(&region->lock);
 }
 

@@ -95,6 +95,15 @@ struct postcopy_region {
 	 */
 	unsigned long *present;
 	atomic_long_t nr_present;
+	/* Missing pages that are given up. NULL until there has been one. */
+	unsigned long *poisoned;
+	atomic_long_t nr_poisoned;
+
+	/* Policy: nanoseconds, 0 is for ever. Written whole, read anywhere. */
+	u64 detached_ns;
+	u64 request_ns;
+	u64 alone_since_ns;	/* no helper since then, 0: there is one */
+	bool kernel_faults;	/* set once: may kernel-mode accesses wait? */
 
 	struct mutex lock;
 	/* Written under lock, state also read without. */
@@ -128,6 +137,7 @@ struct postcopy_region {
 	atomic64_t total_requests;
 	atomic64_t total_filled;
 	atomic64_t total_zeroed;
+	atomic64_t total_discarded;
 	atomic64_t wait_ns;
 	atomic64_t wait_max_ns;
 	atomic64_t wait_histogram[POSTCOPY_WAIT_BUCKETS];
@@ -172,6 +182,9 @@ static inline bool postcopy_region_final(struct postcopy_region *region)
 extern const struct vm_operations_struct postcopy_private_vm_ops;
 int postcopy_mmap_private(struct postcopy_context *context,
 			  struct vm_area_struct *vma);
+struct vm_area_struct *postcopy_private_next_vma(struct postcopy_region *region,
+						 unsigned long address,
+						 unsigned long end);
 
 /* shared.c */
 extern const struct vm_operations_struct postcopy_shared_vm_ops;
@@ -201,6 +214,7 @@ vm_fault_t postcopy_private_fault(struct vm_fault *vmf);
 vm_fault_t postcopy_shared_fault(struct vm_fault *vmf);
 vm_fault_t postcopy_shared_map_pages(struct vm_fault *vmf, pgoff_t first,
 				     pgoff_t last);
+void postcopy_shared_faults_drain(void);
 
 /* request.c */
 /* One missing page that somebody waits for. */
@@ -247,18 +261,47 @@ void postcopy_claim_release(struct postcopy_region *region,
 struct postcopy_claim *postcopy_claim_of_current(struct postcopy_region *region,
 						 unsigned long index);
 
-/* fill.c */
+/* present.c */
 unsigned long postcopy_pages_mark(struct postcopy_region *region,
 				  unsigned long first, unsigned long nr);
+unsigned long postcopy_pages_unmark(struct postcopy_region *region,
+				    unsigned long first, unsigned long nr);
+long postcopy_pages_query(struct postcopy_region *region,
+			  struct postcopy_pages_query *query);
+int postcopy_poison_alloc(struct postcopy_region *region);
+unsigned long postcopy_poison_set(struct postcopy_region *region,
+				  unsigned long first, unsigned long nr);
+bool postcopy_poisoned(struct postcopy_region *region, unsigned long index);
+
+/* fill.c */
 vm_fault_t postcopy_fill_supply(struct postcopy_claim *claim, struct vm_fault *vmf);
 long postcopy_pages_fill(struct postcopy_region *region,
 			 struct postcopy_pages_fill *fill);
+
+/* ranges.c */
+struct postcopy_range *postcopy_ranges_copy(struct postcopy_region *region,
+					    u64 user_ranges, u32 nr_ranges);
 long postcopy_pages_zero(struct postcopy_region *region,
 			 struct postcopy_pages_zero *zero);
 long postcopy_pages_present(struct postcopy_region *region,
 			    struct postcopy_pages_present *present);
-long postcopy_pages_query(struct postcopy_region *region,
-			  struct postcopy_pages_query *query);
+long postcopy_pages_poison(struct postcopy_region *region,
+			   struct postcopy_pages_poison *poison);
+
+/* discard.c */
+long postcopy_pages_discard(struct postcopy_region *region,
+			    struct postcopy_pages_discard *discard);
+
+/* policy.c */
+bool postcopy_policy_expired(struct postcopy_region *region,
+				    const struct postcopy_req *req);
+void postcopy_policy_wait(struct postcopy_region *region,
+			  struct postcopy_req *req, unsigned int state);
+long postcopy_region_policy(struct postcopy_region *region,
+			    struct postcopy_region_policy *policy);
+bool postcopy_policy_kernel_faults(void);
+int postcopy_policy_admit(kuid_t uid, unsigned long nr_pages);
+void postcopy_policy_release(kuid_t uid);
 
 /* helper.c */
 long postcopy_helper_attach(struct postcopy_region *region,
@@ -279,7 +322,10 @@ union postcopy_ioctl_arg {
 	struct postcopy_pages_fill pages_fill;
 	struct postcopy_pages_zero pages_zero;
 	struct postcopy_pages_present pages_present;
+	struct postcopy_pages_discard pages_discard;
+	struct postcopy_pages_poison pages_poison;
 	struct postcopy_pages_query pages_query;
+	struct postcopy_region_policy region_policy;
 };
 
 /**

@@ -16,6 +16,7 @@
 #include <linux/poll.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
+#include <linux/timekeeping.h>
 #include <linux/uaccess.h>
 #include <linux/xarray.h>
 
@@ -38,7 +39,9 @@ static void region_free(struct kref *kref)
 	if (region->backing)
 		fput(region->backing);
 	kvfree(region->present);
+	kvfree(region->poisoned);
 	kvfree(region->buckets);
+	postcopy_policy_release(region->uid);
 	put_pid(region->pid);
 	mmdrop(region->mm);
 	mutex_destroy(&region->lock);
@@ -104,11 +107,17 @@ struct postcopy_region *postcopy_region_create(struct postcopy_context *context,
 	struct postcopy_region *region;
 	int err;
 
+	err = postcopy_policy_admit(current_euid(), vma_pages(vma));
+	if (err)
+		return ERR_PTR(err);
 	region = kzalloc(sizeof(*region), GFP_KERNEL_ACCOUNT);
-	if (!region)
+	if (!region) {
+		postcopy_policy_release(current_euid());
 		return ERR_PTR(-ENOMEM);
+	}
 	kref_init(&region->kref);	/* for the VMA */
 	mutex_init(&region->lock);
+	region->uid = current_euid();
 	region->context = context;
 	postcopy_context_get(context);
 	region->mm = vma->vm_mm;
@@ -121,7 +130,8 @@ struct postcopy_region *postcopy_region_create(struct postcopy_context *context,
 	if (backing)
 		region->backing = get_file(backing);
 	INIT_LIST_HEAD(&region->context_node);
-	region->uid = current_euid();
+	region->alone_since_ns = ktime_get_ns();
+	region->kernel_faults = postcopy_policy_kernel_faults();
 	get_task_comm(region->comm, current->group_leader);
 	atomic_set(&region->nr_vmas, 1);
 	spin_lock_init(&region->mappers_lock);
@@ -357,6 +367,8 @@ void postcopy_region_describe(struct postcopy_region *region,
 	info->out_total_requests = atomic64_read(&region->total_requests);
 	info->out_total_filled = atomic64_read(&region->total_filled);
 	info->out_total_zeroed = atomic64_read(&region->total_zeroed);
+	info->out_total_discarded = atomic64_read(&region->total_discarded);
+	info->out_nr_poisoned = atomic_long_read(&region->nr_poisoned);
 	info->out_wait_ns = atomic64_read(&region->wait_ns);
 	info->out_wait_max_ns = atomic64_read(&region->wait_max_ns);
 	for (i = 0; i < POSTCOPY_WAIT_BUCKETS; i++)

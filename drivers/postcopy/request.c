@@ -118,8 +118,8 @@ static void req_dequeue(struct postcopy_region *region, struct postcopy_req *req
  * @write: the access is a write
  *
  * Context: may sleep to allocate memory, does not wait for the page.
- * Return: the request with a reference; NULL if the page is present by now or
- * the region has ended; ENOMEM.
+ * Return: the request with a reference; NULL if the page is present or poisoned
+ * by now or the region has ended; ENOMEM.
  */
 struct postcopy_req *postcopy_req_find(struct postcopy_region *region,
 				       unsigned long index, bool write)
@@ -148,6 +148,7 @@ struct postcopy_req *postcopy_req_find(struct postcopy_region *region,
 		atomic_long_inc(&region->nr_requests);
 		smp_mb__after_atomic();	/* see above */
 		if (test_bit(index, region->present) ||
+		    postcopy_poisoned(region, index) ||
 		    postcopy_region_final(region)) {
 			hlist_del(&fresh->hash);
 			atomic_long_dec(&region->nr_requests);

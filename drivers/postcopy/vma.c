@@ -95,3 +95,26 @@ int postcopy_mmap_private(struct postcopy_context *context,
 	vma->vm_ops = &postcopy_private_vm_ops;
 	return 0;
 }
+
+/**
+ * postcopy_private_next_vma() - the region's VMAs in its owner, one by one
+ * @region: private
+ * @address: the VMA ends above it
+ * @end: and starts below this
+ *
+ * Context: mmap_lock of the owner is held.
+ * Return: the first such VMA, or NULL.
+ */
+struct vm_area_struct *postcopy_private_next_vma(struct postcopy_region *region,
+						 unsigned long address,
+						 unsigned long end)
+{
+	struct vm_area_struct *vma;
+
+	mmap_assert_locked(region->mm);
+	for (vma = find_vma(region->mm, address); vma && vma->vm_start < end;
+	     vma = find_vma(region->mm, vma->vm_end))
+		if (postcopy_vma_of(vma, region))
+			return vma;
+	return NULL;
+}

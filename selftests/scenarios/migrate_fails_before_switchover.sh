@@ -79,7 +79,7 @@ then_succeeds()
 	receiver && sender && wait $send && wait $recv && guest_goes_on destination
 }
 
-check the_source_guest_runs eval 'source_start && guest_goes_on source'
+check the_source_guest_runs source_start
 check source_goes_on_if_nobody_listens nobody_listens
 check source_goes_on_if_the_destination_is_killed destination_killed
 check source_goes_on_if_the_connection_is_cut connection_cut

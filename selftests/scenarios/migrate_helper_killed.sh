@@ -78,7 +78,7 @@ server_restarted()
 	serve 10000 && within 30 present_beyond "$present" && kill -0 $pull
 }
 
-check the_source_guest_runs eval 'source_start && guest_goes_on source'
+check the_source_guest_runs source_start
 check the_destination_waits destination_start
 check pages_are_served serve 40
 pull

@@ -31,7 +31,9 @@
  *   A page is missing until FILL or ZERO made it present. A missing page is
  *   never readable, by nobody: a user-mode access waits (killably), a
  *   kernel-mode access waits too or fails with EFAULT where the kernel does
- *   not let it wait.
+ *   not let it wait. A page can be poisoned while it is missing: an access
+ *   raises SIGBUS with BUS_MCEERR_AR until the page is filled. DISCARD makes
+ *   a present page missing again.
  *
  * Offsets and lengths are in bytes, count from the start of the RAM image (so
  * a region's first page is at its own offset, not at 0) and are multiples of
@@ -70,12 +72,15 @@
 /* On a context fd, and on a helper fd for the helper's own region. */
 #define POSTCOPY_REGION_INFO	_IO(POSTCOPY_IOCTL_TYPE, 0x03)
 #define POSTCOPY_REGION_CONVERT	_IO(POSTCOPY_IOCTL_TYPE, 0x04)
+#define POSTCOPY_REGION_POLICY	_IO(POSTCOPY_IOCTL_TYPE, 0x05)
 
 /* On a helper fd. */
 #define POSTCOPY_PAGES_FILL	_IO(POSTCOPY_IOCTL_TYPE, 0x10)
 #define POSTCOPY_PAGES_ZERO	_IO(POSTCOPY_IOCTL_TYPE, 0x11)
 #define POSTCOPY_PAGES_QUERY	_IO(POSTCOPY_IOCTL_TYPE, 0x12)
 #define POSTCOPY_PAGES_PRESENT	_IO(POSTCOPY_IOCTL_TYPE, 0x13)
+#define POSTCOPY_PAGES_DISCARD	_IO(POSTCOPY_IOCTL_TYPE, 0x14)
+#define POSTCOPY_PAGES_POISON	_IO(POSTCOPY_IOCTL_TYPE, 0x15)
 
 /**
  * struct postcopy_context_info - what this kernel module can do
@@ -100,6 +105,9 @@ struct postcopy_context_info {
 #define POSTCOPY_FEATURE_PRIVATE	(1ULL << 0)
 /* MAP_SHARED regions, mmap of a helper fd, POSTCOPY_PAGES_PRESENT. */
 #define POSTCOPY_FEATURE_SHARED		(1ULL << 1)
+#define POSTCOPY_FEATURE_DISCARD	(1ULL << 2)
+#define POSTCOPY_FEATURE_POISON		(1ULL << 3)
+#define POSTCOPY_FEATURE_POLICY		(1ULL << 4)
 
 /**
  * struct postcopy_region_list - ids of the regions the caller may attach to
@@ -169,6 +177,8 @@ enum postcopy_region_state {
  *	the same page share one)
  * @out_total_filled: pages made present by POSTCOPY_PAGES_FILL
  * @out_total_zeroed: pages made present by POSTCOPY_PAGES_ZERO
+ * @out_total_discarded: pages made missing by POSTCOPY_PAGES_DISCARD
+ * @out_nr_poisoned: missing pages that are poisoned
  * @out_total_attached: how often a helper has attached
  * @out_wait_ns: sum of the times threads have waited, nanoseconds
  * @out_wait_max_ns: the longest of these times, nanoseconds
@@ -204,6 +214,8 @@ struct postcopy_region_info {
 	__aligned_u64 out_total_requests;
 	__aligned_u64 out_total_filled;
 	__aligned_u64 out_total_zeroed;
+	__aligned_u64 out_total_discarded;
+	__aligned_u64 out_nr_poisoned;
 	__aligned_u64 out_total_attached;
 	__aligned_u64 out_wait_ns;
 	__aligned_u64 out_wait_max_ns;
@@ -364,6 +376,53 @@ struct postcopy_pages_present {
 };
 
 /**
+ * struct postcopy_pages_discard - make pages missing again
+ * @size: sizeof(struct postcopy_pages_discard)
+ * @flags: must be 0
+ * @ranges: address of an array of struct postcopy_range
+ * @nr_ranges: its length, 1 to POSTCOPY_MAX_RANGES
+ * @reserved: must be 0
+ * @out_nr_discarded: pages that were present
+ *
+ * ioctl(helper_fd, POSTCOPY_PAGES_DISCARD, &discard), for pages that the source
+ * has written to since they were filled. What the pages held is lost, whoever
+ * wrote it, so discard before the guest runs. Accesses wait for the new content
+ * from then on. All ranges are dealt with or none.
+ */
+struct postcopy_pages_discard {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 ranges;
+	__u32 nr_ranges;
+	__u32 reserved;
+	__aligned_u64 out_nr_discarded;
+};
+
+/**
+ * struct postcopy_pages_poison - give missing pages up
+ * @size: sizeof(struct postcopy_pages_poison)
+ * @flags: must be 0
+ * @ranges: address of an array of struct postcopy_range
+ * @nr_ranges: its length, 1 to POSTCOPY_MAX_RANGES
+ * @out_nr_ranges: ranges dealt with, from the first on
+ * @out_nr_poisoned: pages that were missing and not poisoned
+ *
+ * ioctl(helper_fd, POSTCOPY_PAGES_POISON, &poison), when the source has lost
+ * them for good. Whoever waits for one of them, or touches it later, gets SIGBUS
+ * (BUS_MCEERR_AR, the address of the access); a KVM guest gets a memory error. A
+ * present page is left as it is. The page stays missing: it hinders conversion,
+ * and FILL or ZERO mend it.
+ */
+struct postcopy_pages_poison {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 ranges;
+	__u32 nr_ranges;
+	__u32 out_nr_ranges;
+	__aligned_u64 out_nr_poisoned;
+};
+
+/**
  * struct postcopy_pages_query - which pages are present
  * @size: sizeof(struct postcopy_pages_query)
  * @flags: must be 0
@@ -385,6 +444,32 @@ struct postcopy_pages_query {
 	__aligned_u64 length;
 	__aligned_u64 bitmap;
 	__aligned_u64 out_nr_present;
+};
+
+/**
+ * struct postcopy_region_policy - how long an access may wait
+ * @size: sizeof(struct postcopy_region_policy)
+ * @flags: must be 0
+ * @region_id: which region; on a helper fd 0 means the helper's own, and no
+ *	other may be named
+ * @detached_ms: milliseconds without a helper after which accesses to missing
+ *	pages raise SIGBUS instead of waiting, less than 2^32; 0 (the
+ *	default): wait for ever
+ * @request_ms: milliseconds after which those who wait for one page get SIGBUS,
+ *	counted from the first access to it, less than 2^32; 0 (the default):
+ *	wait for ever
+ *
+ * ioctl(fd, POSTCOPY_REGION_POLICY, &policy). Holds for accesses that wait
+ * already, too: as if they came now. Neither limit is met by less than the time given, or exceeded by
+ * much more than a tenth of a second. When the page arrives after all, or a
+ * helper comes, accesses work again.
+ */
+struct postcopy_region_policy {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 region_id;
+	__aligned_u64 detached_ms;
+	__aligned_u64 request_ms;
 };
 
 /*

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Discard: present pages become missing again, because the source has written to
+ * them since.
+ *
+ * A bit is cleared before the page is dropped, so that a fault which comes in
+ * between waits for the new content. But a fault that came earlier may have seen
+ * the bit set and be about to map something:
+ *
+ *	private	it holds mmap_lock or the VMA lock until it has; with both
+ *		held for writing its mapping is there and is dropped too
+ *	shared	it may come from any process; it looks at the bit and maps in
+ *		one SRCU read section, so wait for those before dropping
+ *
+ * All of the region is claimed meanwhile: no fill may write to a page that can
+ * still be read.
+ */
+#include <linux/mm.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+
+#include "postcopy.h"
+
+/* Drop the anonymous pages. Under mmap_lock for writing. */
+static void private_zap(struct postcopy_region *region, unsigned long first,
+			unsigned long nr)
+{
+	unsigned long start = region->address + (first << PAGE_SHIFT);
+	unsigned long end = start + (nr << PAGE_SHIFT);
+	struct vm_area_struct *vma;
+
+	while ((vma = postcopy_private_next_vma(region, start, end))) {
+		start = max(start, vma->vm_start);
+		/*
+		 * The one function for this that modules have insists on this
+		 * flag, which does not change how it zaps normal pages. To set
+		 * it takes the VMA lock for writing.
+		 */
+		vm_flags_set(vma, VM_PFNMAP);
+		zap_vma_ptes(vma, start, min(end, vma->vm_end) - start);
+		vm_flags_clear(vma, VM_PFNMAP);
+		start = vma->vm_end;
+		if (start >= end)
+			break;
+	}
+}
+
+static long private_discard(struct postcopy_region *region,
+			    const struct postcopy_range *ranges, u32 nr_ranges,
+			    u64 *nr_discarded)
+{
+	struct mm_struct *mm = region->mm;
+	unsigned long first, nr;
+	long ret;
+	u32 i;
+
+	if (!mmget_not_zero(mm))
+		return -ESRCH;
+	ret = mmap_write_lock_killable(mm);
+	if (!ret) {
+		for (i = 0; i < nr_ranges; i++) {
+			postcopy_region_indexes(region, ranges[i].offset,
+						ranges[i].length, &first, &nr);
+			*nr_discarded += postcopy_pages_unmark(region, first, nr);
+			private_zap(region, first, nr);
+			cond_resched();
+		}
+		mmap_write_unlock(mm);
+	}
+	mmput_async(mm);
+	return ret;
+}
+
+static long shared_discard(struct postcopy_region *region,
+			   const struct postcopy_range *ranges, u32 nr_ranges,
+			   u64 *nr_discarded)
+{
+	unsigned long first, nr;
+	long ret = 0;
+	u32 i;
+
+	for (i = 0; i < nr_ranges; i++) {
+		postcopy_region_indexes(region, ranges[i].offset,
+					ranges[i].length, &first, &nr);
+		*nr_discarded += postcopy_pages_unmark(region, first, nr);
+		cond_resched();
+	}
+	postcopy_shared_faults_drain();
+	/* Missing pages must not stay mapped, so an error does not stop it. */
+	for (i = 0; i < nr_ranges; i++) {
+		postcopy_region_indexes(region, ranges[i].offset,
+					ranges[i].length, &first, &nr);
+		ret = postcopy_shared_punch(region, first, nr) ?: ret;
+	}
+	return ret;
+}
+
+/**
+ * postcopy_pages_discard() - POSTCOPY_PAGES_DISCARD
+ * @region: the helper's
+ * @discard: in and out
+ *
+ * Context: sleeps; takes the owner's mmap_lock for writing.
+ * Return: 0 or -errno as the header says.
+ */
+long postcopy_pages_discard(struct postcopy_region *region,
+			    struct postcopy_pages_discard *discard)
+{
+	struct postcopy_range *ranges;
+	struct postcopy_claim claim;
+	u64 nr_discarded = 0;
+	long ret;
+
+	if (discard->flags || discard->reserved)
+		return -EINVAL;
+	ret = postcopy_region_alive(region);
+	if (ret)
+		return ret;
+	ranges = postcopy_ranges_copy(region, discard->ranges, discard->nr_ranges);
+	if (IS_ERR(ranges))
+		return PTR_ERR(ranges);
+	ret = postcopy_claim_killable(region, &claim, 0, region->nr_pages - 1);
+	if (ret)
+		goto out_ranges;
+	ret = postcopy_region_alive(region);
+	if (!ret && region->backing)
+		ret = shared_discard(region, ranges, discard->nr_ranges, &nr_discarded);
+	else if (!ret)
+		ret = private_discard(region, ranges, discard->nr_ranges, &nr_discarded);
+	postcopy_claim_release(region, &claim);
+	if (!ret) {
+		atomic64_add(nr_discarded, &region->total_discarded);
+		discard->out_nr_discarded = nr_discarded;
+	}
+out_ranges:
+	kvfree(ranges);
+	return ret;
+}

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Policy: how long an access may wait, who may wait inside the kernel, and how
+ * much a user may have.
+ */
+#include <linux/capability.h>
+#include <linux/completion.h>
+#include <linux/ktime.h>
+#include <linux/module.h>
+#include <linux/timekeeping.h>
+#include <linux/xarray.h>
+
+#include "postcopy.h"
+
+/* How often a wait that has a limit looks whether it is over. */
+#define POLICY_SLICE	(HZ / 10)
+
+enum {
+	KERNEL_FAULTS_NODE,
+	KERNEL_FAULTS_CAP,
+	KERNEL_FAULTS_NEVER,
+};
+
+static const char * const kernel_faults_names[] = {
+	[KERNEL_FAULTS_NODE] = "node",
+	[KERNEL_FAULTS_CAP] = "cap",
+	[KERNEL_FAULTS_NEVER] = "never",
+};
+
+static int kernel_faults = KERNEL_FAULTS_NODE;
+
+static int kernel_faults_set(const char *value, const struct kernel_param *param)
+{
+	int i = sysfs_match_string(kernel_faults_names, value);
+
+	if (i < 0)
+		return i;
+	WRITE_ONCE(kernel_faults, i);
+	return 0;
+}
+
+static int kernel_faults_get(char *buffer, const struct kernel_param *param)
+{
+	return sysfs_emit(buffer, "%s\n", kernel_faults_names[kernel_faults]);
+}
+
+static const struct kernel_param_ops kernel_faults_ops = {
+	.set = kernel_faults_set,
+	.get = kernel_faults_get,
+};
+
+module_param_cb(kernel_faults, &kernel_faults_ops, NULL, 0644);
+MODULE_PARM_DESC(kernel_faults,
+		 "Whose kernel-mode accesses (KVM, system calls) to missing pages wait; others fail with EFAULT: node (of all who can open the device; default), cap (of those with CAP_SYS_PTRACE when they map), never");
+
+static unsigned int max_regions_per_user = 4096;
+module_param(max_regions_per_user, uint, 0644);
+MODULE_PARM_DESC(max_regions_per_user,
+		 "Regions a user may have at once, 0: no limit (default 4096); one more fails with EDQUOT");
+
+static unsigned long max_region_mib;
+module_param(max_region_mib, ulong, 0644);
+MODULE_PARM_DESC(max_region_mib,
+		 "Size of the largest region in MiB, 0: no limit (default); a larger one fails with EFBIG");
+
+/* Regions by user. */
+static DEFINE_XARRAY(policy_users);
+
+/**
+ * postcopy_policy_admit() - may the user have another region?
+ * @uid: the user; counted if so, until postcopy_policy_release()
+ * @nr_pages: its size
+ *
+ * Context: may sleep.
+ * Return: 0, EFBIG, EDQUOT, ENOMEM.
+ */
+int postcopy_policy_admit(kuid_t uid, unsigned long nr_pages)
+{
+	unsigned long max_mib = READ_ONCE(max_region_mib);
+	unsigned int max = READ_ONCE(max_regions_per_user);
+	unsigned long nr;
+	int err = 0;
+	void *entry;
+
+	if (max_mib && nr_pages > max_mib << (20 - PAGE_SHIFT))
+		return -EFBIG;
+	xa_lock(&policy_users);
+	entry = xa_load(&policy_users, __kuid_val(uid));
+	nr = entry ? xa_to_value(entry) : 0;
+	if (max && nr >= max)
+		err = -EDQUOT;
+	else
+		err = xa_err(__xa_store(&policy_users, __kuid_val(uid),
+					xa_mk_value(nr + 1), GFP_KERNEL));
+	xa_unlock(&policy_users);
+	return err;
+}
+
+/**
+ * postcopy_policy_release() - a region of the user is gone
+ * @uid: the user
+ */
+void postcopy_policy_release(kuid_t uid)
+{
+	unsigned long nr;
+
+	xa_lock(&policy_users);
+	nr = xa_to_value(xa_load(&policy_users, __kuid_val(uid))) - 1;
+	/* Storing over an entry, or erasing it, takes no memory. */
+	if (nr)
+		__xa_store(&policy_users, __kuid_val(uid), xa_mk_value(nr), 0);
+	else
+		__xa_erase(&policy_users, __kuid_val(uid));
+	xa_unlock(&policy_users);
+}
+
+/**
+ * postcopy_policy_kernel_faults() - may kernel-mode accesses to a region wait
+ *	that the current thread maps?
+ *
+ * Why not always: a thread parked inside copy_from_user() widens races
+ * elsewhere in the kernel, see the restrictions on userfaultfd.
+ */
+bool postcopy_policy_kernel_faults(void)
+{
+	switch (READ_ONCE(kernel_faults)) {
+	case KERNEL_FAULTS_NODE:
+		return true;
+	case KERNEL_FAULTS_CAP:
+		return capable(CAP_SYS_PTRACE);
+	default:
+		return false;
+	}
+}
+
+/**
+ * postcopy_policy_expired() - has a request waited too long?
+ * @region: the region
+ * @req: one of its requests
+ */
+bool postcopy_policy_expired(struct postcopy_region *region,
+			     const struct postcopy_req *req)
+{
+	u64 request_ns = READ_ONCE(region->request_ns);
+	u64 detached_ns = READ_ONCE(region->detached_ns);
+	u64 alone_since = READ_ONCE(region->alone_since_ns);
+	u64 now;
+
+	if (!request_ns && !detached_ns)
+		return false;
+	now = ktime_get_ns();
+	return (request_ns && now - req->time_ns >= request_ns) ||
+	       (detached_ns && alone_since && now - alone_since >= detached_ns);
+}
+
+/**
+ * postcopy_policy_wait() - wait until a page is present, a signal or the limit
+ * @region: the region
+ * @req: the request for the page
+ * @state: task state to sleep in
+ *
+ * Context: sleeps, no locks held.
+ */
+void postcopy_policy_wait(struct postcopy_region *region,
+			  struct postcopy_req *req, unsigned int state)
+{
+	long ret;
+
+	if (!READ_ONCE(region->request_ns) && !READ_ONCE(region->detached_ns)) {
+		wait_for_completion_state(&req->present, state);
+		return;
+	}
+	do {
+		if (state & TASK_INTERRUPTIBLE)
+			ret = wait_for_completion_interruptible_timeout(&req->present,
+									POLICY_SLICE);
+		else
+			ret = wait_for_completion_killable_timeout(&req->present,
+								   POLICY_SLICE);
+	} while (!ret && !postcopy_policy_expired(region, req));
+}
+
+/**
+ * postcopy_region_policy() - POSTCOPY_REGION_POLICY
+ * @region: the region
+ * @policy: in
+ *
+ * Context: may sleep.
+ * Return: 0, EINVAL, ESRCH, EALREADY.
+ */
+long postcopy_region_policy(struct postcopy_region *region,
+			    struct postcopy_region_policy *policy)
+{
+	int err;
+
+	if (policy->flags || policy->detached_ms > U32_MAX ||
+	    policy->request_ms > U32_MAX)
+		return -EINVAL;
+	err = postcopy_region_alive(region);
+	if (err)
+		return err;
+	WRITE_ONCE(region->detached_ns, policy->detached_ms * NSEC_PER_MSEC);
+	WRITE_ONCE(region->request_ns, policy->request_ms * NSEC_PER_MSEC);
+	/* Those who wait come back and wait by the new rules. */
+	postcopy_req_answer(region, 0, region->nr_pages);
+	return 0;
+}

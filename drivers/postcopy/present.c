@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The maps of a region: which pages are present, and which are given up.
+ *
+ * Whoever changes them has claimed the pages. The core of it, and what is not
+ * here, is the order: a page is installed before its bit is set (fill.c), and
+ * its bit is cleared before it is dropped (ranges.c).
+ */
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "postcopy.h"
+
+/* Pages looked at before the CPU is offered to others. */
+#define QUERY_BATCH	(1UL << 20)
+
+/* The bits of a word that belong to the pages from first to last. */
+static unsigned long word_mask(unsigned long word, unsigned long first,
+			       unsigned long last)
+{
+	unsigned long mask = ~0UL;
+
+	if (word == BIT_WORD(first))
+		mask &= BITMAP_FIRST_WORD_MASK(first);
+	if (word == BIT_WORD(last))
+		mask &= BITMAP_LAST_WORD_MASK(last + 1);
+	return mask;
+}
+
+static void poison_clear(struct postcopy_region *region, unsigned long first,
+			 unsigned long nr)
+{
+	unsigned long last = first + nr - 1;
+	unsigned long word, mask, old, cleared = 0;
+
+	for (word = BIT_WORD(first); word <= BIT_WORD(last); word++) {
+		mask = word_mask(word, first, last);
+		old = atomic_long_fetch_andnot(mask,
+					       (atomic_long_t *)&region->poisoned[word]);
+		cleared += hweight_long(mask & old);
+	}
+	atomic_long_sub(cleared, &region->nr_poisoned);
+}
+
+/* Set some bits of a word; the number of those that were clear. */
+static unsigned int mark_word(unsigned long *word, unsigned long mask)
+{
+	unsigned long old;
+
+	/*
+	 * Whole words are ours by our claim; a part of one shares it with
+	 * others.
+	 */
+	if (mask == ~0UL) {
+		old = READ_ONCE(*word);
+		smp_store_release(word, mask);
+	} else {
+		old = atomic_long_fetch_or(mask, (atomic_long_t *)word);
+	}
+	return hweight_long(mask & ~old);
+}
+
+/**
+ * postcopy_pages_mark() - pages are present: say so and wake who waits
+ * @region: the region
+ * @first: index of the first page, all of which the caller has claimed
+ * @nr: pages, at least 1
+ *
+ * Context: may sleep.
+ * Return: how many of them were missing.
+ */
+unsigned long postcopy_pages_mark(struct postcopy_region *region,
+				  unsigned long first, unsigned long nr)
+{
+	unsigned long last = first + nr - 1;
+	unsigned long word, marked = 0;
+
+	for (word = BIT_WORD(first); word <= BIT_WORD(last); word++) {
+		marked += mark_word(&region->present[word],
+				    word_mask(word, first, last));
+	}
+	atomic_long_add(marked, &region->nr_present);
+	if (atomic_long_read(&region->nr_poisoned))
+		poison_clear(region, first, nr);
+	smp_mb();	/* see request.c */
+	if (atomic_long_read(&region->nr_requests))
+		postcopy_req_answer(region, first, nr);
+	return marked;
+}
+
+/**
+ * postcopy_pages_unmark() - pages are missing from now on
+ * @region: the region
+ * @first: index of the first page, all of which the caller has claimed
+ * @nr: pages, at least 1
+ *
+ * Return: how many of them were present.
+ */
+unsigned long postcopy_pages_unmark(struct postcopy_region *region,
+				    unsigned long first, unsigned long nr)
+{
+	unsigned long last = first + nr - 1;
+	unsigned long word, mask, old, unmarked = 0;
+
+	for (word = BIT_WORD(first); word <= BIT_WORD(last); word++) {
+		mask = word_mask(word, first, last);
+		old = atomic_long_fetch_andnot(mask,
+					       (atomic_long_t *)&region->present[word]);
+		unmarked += hweight_long(mask & old);
+	}
+	atomic_long_sub(unmarked, &region->nr_present);
+	return unmarked;
+}
+
+/**
+ * postcopy_poison_alloc() - make sure that there is a map of poisoned pages
+ * @region: the region
+ *
+ * Context: may sleep; takes region->lock.
+ * Return: 0 or ENOMEM.
+ */
+int postcopy_poison_alloc(struct postcopy_region *region)
+{
+	mutex_lock(&region->lock);
+	if (!region->poisoned)
+		/* Readers find it by nr_poisoned, which comes after. */
+		region->poisoned = kvcalloc(BITS_TO_LONGS(region->nr_pages),
+					    sizeof(long), GFP_KERNEL_ACCOUNT);
+	mutex_unlock(&region->lock);
+	return region->poisoned ? 0 : -ENOMEM;
+}
+
+/**
+ * postcopy_poison_set() - give missing pages up and wake who waits for them
+ * @region: for which postcopy_poison_alloc() has succeeded
+ * @first: index of the first page, all of which the caller has claimed
+ * @nr: pages, at least 1; those that are present are left alone
+ *
+ * Context: may sleep.
+ * Return: how many were poisoned.
+ */
+unsigned long postcopy_poison_set(struct postcopy_region *region,
+				  unsigned long first, unsigned long nr)
+{
+	unsigned long last = first + nr - 1;
+	unsigned long word, mask, old, set = 0;
+
+	for (word = BIT_WORD(first); word <= BIT_WORD(last); word++) {
+		mask = word_mask(word, first, last) & ~READ_ONCE(region->present[word]);
+		old = atomic_long_fetch_or(mask,
+					   (atomic_long_t *)&region->poisoned[word]);
+		set += hweight_long(mask & ~old);
+	}
+	atomic_long_add(set, &region->nr_poisoned);
+	smp_mb();	/* as for the present bits, see request.c */
+	if (atomic_long_read(&region->nr_requests))
+		postcopy_req_answer(region, first, nr);
+	return set;
+}
+
+/**
+ * postcopy_poisoned() - has a missing page been given up?
+ * @region: the region
+ * @index: the page
+ */
+bool postcopy_poisoned(struct postcopy_region *region, unsigned long index)
+{
+	return unlikely(atomic_long_read_acquire(&region->nr_poisoned)) &&
+	       test_bit(index, region->poisoned);
+}
+
+/**
+ * postcopy_pages_query() - POSTCOPY_PAGES_QUERY
+ * @region: the helper's
+ * @query: in and out
+ *
+ * Context: sleeps.
+ * Return: 0 or -errno as the header says.
+ */
+long postcopy_pages_query(struct postcopy_region *region,
+			  struct postcopy_pages_query *query)
+{
+	u64 __user *bitmap = u64_to_user_ptr(query->bitmap);
+	unsigned long first, nr, done;
+	u64 nr_present = 0;
+	long ret;
+
+	BUILD_BUG_ON(BITS_PER_LONG != 64);
+
+	if (query->flags)
+		return -EINVAL;
+	ret = postcopy_region_alive(region);
+	if (ret)
+		return ret;
+	ret = postcopy_region_indexes(region, query->offset, query->length,
+				      &first, &nr);
+	if (ret)
+		return ret;
+	if (first % 64)
+		return -EINVAL;
+
+	for (done = 0; done < nr; done += 64) {
+		u64 word = READ_ONCE(region->present[BIT_WORD(first + done)]);
+
+		if (nr - done < 64)
+			word &= BITMAP_LAST_WORD_MASK(nr - done);
+		nr_present += hweight64(word);
+		if (put_user(word, bitmap++))
+			return -EFAULT;
+		if (!(done % QUERY_BATCH)) {
+			if (fatal_signal_pending(current))
+				return -EINTR;
+			cond_resched();
+		}
+	}
+	query->out_nr_present = nr_present;
+	return 0;
+}
