@@ -111,7 +111,8 @@ cmdline="console=ttyS0 loglevel=5 panic=-1 oops=panic log_buf_len=16M nokaslr"
 cmdline="$cmdline mitigations=off no_timer_check tsc=nowatchdog audit=0"
 if [ "$interactive" ]; then
 	# Rows and columns: a serial line does not pass them on.
-	cmdline="$cmdline vm.interactive=$(stty size 2>/dev/null | tr ' ' x)"
+	size=$(stty size 2>/dev/null) || size=
+	cmdline="$cmdline vm.interactive=${size/ /x}"
 fi
 if [ "$modules" ] && [ "$modules" != / ]; then
 	cmdline="$cmdline vm.modules=$(cd "$modules" && pwd)/lib/modules"
