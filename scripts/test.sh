@@ -50,69 +50,41 @@ build_module()
 	make modules KERNEL="$1" W=1 && ! grep -E 'warning:|WARNING:' "$results/build.module_for_$1.log"
 }
 
-# QEMU 7.2's TCG now and then takes an interrupt between #VMEXIT and STGI, where the
-# host's GS is not loaded yet: the handler faults until its stack is full. Seen on both
-# kernels, once in some ten minutes of nested guests; nothing of ours is involved.
-emulator_failed()
-{
-	grep -q 'stack guard page was hit' "$1" && grep -q 'RIP: 0010:__svm_vcpu_run' "$1"
-}
-
-# run_vm KERNEL NAME... - these tests in one VM. A VM that died or was killed has not
-# said how many tests are missing: one failure.
+# run_vm KERNEL PART NAME... - some tests in one VM. A VM that died or was killed has
+# not said how many tests are missing: one failure. What was said before vm.sh had to
+# start again does not count.
 run_vm()
 {
-	local kernel=$1 out tap status attempt
-	shift
+	local kernel=$1 part=$2 tap=$results/$1.$2.tap status
+	shift 2
 
-	for attempt in 1 2 3; do
-		out=$results/vm-$kernel-$1
-		tap=$out.tap
-		selftests/qemu/vm.sh --kernel "$kernel" --mem 4G --timeout "$timeout" --out "$out" \
-			-- selftests/run.sh "build/$kernel/drivers/postcopy/postcopy.ko" "$@" \
-			2>&1 | sed -u -E "s#^(not ok|ok) - #\1 - $kernel: #" | tee "$tap"
-		status=${PIPESTATUS[0]}
-		if grep -qx '# end' "$tap"; then
-			break
-		elif [ "$attempt" -lt 3 ] && emulator_failed "$out/console.log"; then
-			echo "# $kernel: $1: QEMU's SVM emulation failed, that run does not count"
-		else
-			echo "not ok - $kernel: $1.the_vm_runs_to_the_end (status $status)" |
-				tee -a "$tap"
-			break
-		fi
-	done
-	cat "$tap" >> "$results/$kernel.tap"
+	selftests/qemu/vm.sh --kernel "$kernel" --mem 4G --timeout "$timeout" \
+		--out "$results/vm-$kernel.$part" -- \
+		selftests/run.sh "build/$kernel/drivers/postcopy/postcopy.ko" "$@" \
+		2>&1 | sed -u -E "s#^(not ok|ok) - #\1 - $kernel: #" | tee "$tap"
+	status=${PIPESTATUS[0]}
+	if ! grep -qx '# end' "$tap"; then
+		echo "not ok - $kernel: $part: the_vm_runs_to_the_end (status $status)" | tee -a "$tap"
+	fi
+	awk '/^# vm.sh: .* starting again/ { n = 0 } { line[n++] = $0 }
+		END { for (i = 0; i < n; i++) print line[i] }' "$tap" >> "$all"
 }
 
-# Test programs share a VM, a scenario has one of its own.
+# All programs in one VM, each scenario in one of its own.
 run_kernel()
 {
-	local kernel=$1 name programs=() scenarios=()
-	shift
+	local scenario programs
 
-	for name; do
-		if [ -e "selftests/scenarios/$name.sh" ]; then
-			scenarios+=("$name")
-		else
-			programs+=("$name")
-		fi
-	done
-	[ "${#programs[@]}" -eq 0 ] || run_vm "$kernel" "${programs[@]}"
-	for name in "${scenarios[@]}"; do
-		run_vm "$kernel" "$name"
-	done
-}
-
-all_names()
-{
-	local file
-
-	for file in selftests/postcopy/*_test.c; do
-		[ "$file" = selftests/postcopy/postcopy_test.c ] || basename "$file" _test.c
-	done
-	for file in selftests/scenarios/*.sh; do
-		basename "$file" .sh
+	if [ "${#names[@]}" -gt 0 ]; then
+		run_vm "$1" chosen "${names[@]}"
+		return
+	fi
+	programs=$(basename -a -s _test build/selftests/*_test)
+	# shellcheck disable=SC2086 # a list of words
+	run_vm "$1" programs $programs
+	for scenario in selftests/scenarios/*.sh; do
+		scenario=$(basename "$scenario" .sh)
+		run_vm "$1" "$scenario" "$scenario"
 	done
 }
 
@@ -122,17 +94,12 @@ done
 check build.umig make umig
 check build.selftests make selftests
 
-mapfile -t run < <(all_names)
-[ "${#names[@]}" -eq 0 ] || run=("${names[@]}")
 # One after the other: two emulated machines with KVM guests in them take more than
 # twice as long side by side on two processors.
 for kernel in $kernels; do
 	if [ -e "build/$kernel/drivers/postcopy/postcopy.ko" ]; then
-		run_kernel "$kernel" "${run[@]}"
+		run_kernel "$kernel"
 	fi
-done
-for kernel in $kernels; do
-	[ ! -e "$results/$kernel.tap" ] || cat "$results/$kernel.tap" >> "$all"
 done
 
 if [ "${#names[@]}" -eq 0 ] && [ -e tools/umig/Makefile ]; then
