@@ -52,7 +52,6 @@ selftests: ## the test programs
 	$(MAKE) -C selftests/qemu
 	$(MAKE) -C selftests/guest
 	$(MAKE) -C selftests/postcopy
-	$(MAKE) -C selftests/guest guest.cpio.gz
 
 .PHONY: test
 test: ## all tests, on both kernels in test VMs (KERNEL=, T= to choose)

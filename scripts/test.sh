@@ -15,8 +15,8 @@ if [ "${1-}" = --kernel ]; then
 	shift 2
 fi
 names=("$@")
-# All tests of one kernel; the scenarios boot guests inside the guest.
-timeout=${VM_TIMEOUT:-1200}
+# Seconds for one VM
+timeout=${VM_TIMEOUT:-600}
 results=build/results
 all=$results/all.tap
 
@@ -61,7 +61,7 @@ run_vm()
 	selftests/qemu/vm.sh --kernel "$kernel" --mem 4G --timeout "$timeout" \
 		--out "$results/vm-$kernel.$part" -- \
 		selftests/run.sh "build/$kernel/drivers/postcopy/postcopy.ko" "$@" \
-		2>&1 | sed -u "s|^\(not ok\|ok\) - |\1 - $kernel: |" | tee "$tap"
+		2>&1 | sed -u -E "s#^(not ok|ok) - #\1 - $kernel: #" | tee "$tap"
 	status=${PIPESTATUS[0]}
 	if ! grep -qx '# end' "$tap"; then
 		echo "not ok - $kernel: $part: the_vm_runs_to_the_end (status $status)" | tee -a "$tap"

@@ -4,7 +4,7 @@
 # Runs the tests inside the test VM and prints TAP: one line for each test of each
 # program, "ok"/"not ok", under names like fault.one_request_for_many_threads.
 #
-# usage: run.sh MODULE [NAME]...
+# usage: run.sh MODULE NAME...
 #
 # A test program stands in build/selftests/, prints TAP (kselftest) and may leave
 # nothing behind: after it the module must unload. Scenario scripts are
@@ -140,22 +140,8 @@ run_one()
 	echo "# $name: $((SECONDS - start)) s"
 }
 
-all_names()
-{
-	local file
-
-	for file in build/selftests/*_test; do
-		[ ! -x "$file" ] || basename "$file" _test
-	done
-	for file in selftests/scenarios/*.sh; do
-		[ ! -x "$file" ] || basename "$file" .sh
-	done
-}
-
 dmesg -C
-[ $# -gt 0 ] || mapfile -t names < <(all_names)
-[ $# -eq 0 ] || names=("$@")
-for name in "${names[@]}"; do
+for name; do
 	if [ -x "build/selftests/${name}_test" ]; then
 		run_one "$name" "$program_timeout" "build/selftests/${name}_test"
 	elif [ -x "selftests/scenarios/$name.sh" ]; then

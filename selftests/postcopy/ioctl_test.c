@@ -111,6 +111,11 @@ static const struct call {
 	  RESERVED(postcopy_region_info), 0, 0, make_info },
 	{ "REGION_CONVERT", POSTCOPY_REGION_CONVERT, false, sizeof(struct postcopy_region_convert),
 	  NO_RESERVED, POSTCOPY_CONVERT_RETIRE_CONTEXT, EBUSY, make_convert },
+	{ "REGION_POLICY", POSTCOPY_REGION_POLICY, false, sizeof(struct postcopy_region_policy),
+	  NO_RESERVED, 0, 0, make_info },
+	{ "REGION_POLICY of helper", POSTCOPY_REGION_POLICY, true,
+	  sizeof(struct postcopy_region_policy),
+	  NO_RESERVED, 0, 0, make_helper_info },
 	{ "REGION_INFO of helper", POSTCOPY_REGION_INFO, true, sizeof(struct postcopy_region_info),
 	  RESERVED(postcopy_region_info), 0, 0, make_helper_info },
 	{ "REGION_CONVERT of helper", POSTCOPY_REGION_CONVERT, true,
@@ -122,6 +127,10 @@ static const struct call {
 	  NO_RESERVED, 0, 0, make_zero },
 	{ "PAGES_PRESENT", POSTCOPY_PAGES_PRESENT, true, sizeof(struct postcopy_pages_present),
 	  NO_RESERVED, 0, EOPNOTSUPP, make_zero },
+	{ "PAGES_DISCARD", POSTCOPY_PAGES_DISCARD, true, sizeof(struct postcopy_pages_discard),
+	  RESERVED(postcopy_pages_discard), 0, 0, make_zero },
+	{ "PAGES_POISON", POSTCOPY_PAGES_POISON, true, sizeof(struct postcopy_pages_poison),
+	  NO_RESERVED, 0, 0, make_zero },
 	{ "PAGES_QUERY", POSTCOPY_PAGES_QUERY, true, sizeof(struct postcopy_pages_query),
 	  NO_RESERVED, 0, 0, make_query },
 };
@@ -349,7 +358,8 @@ TEST_F(ioctl, knows_which_calls_belong_to_which_fd)
 	for_each_call(call) {
 		int other = call->on_helper ? self->r.context : self->r.helper;
 
-		if (call->cmd == POSTCOPY_REGION_INFO || call->cmd == POSTCOPY_REGION_CONVERT)
+		if (call->cmd == POSTCOPY_REGION_INFO || call->cmd == POSTCOPY_REGION_CONVERT ||
+		    call->cmd == POSTCOPY_REGION_POLICY)
 			continue;
 		EXPECT_EQ(-1, ioctl(other, call->cmd, valid(self->argument, call)));
 		EXPECT_EQ(ENOTTY, errno)

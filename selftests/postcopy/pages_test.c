@@ -66,12 +66,17 @@ static const struct {
 
 #define NR_BAD_RANGES	(sizeof(bad_ranges) / sizeof(bad_ranges[0]))
 
-TEST_F(pages, fill_zero_and_query_refuse_bad_ranges)
+/* Their structs are alike, and like POSTCOPY_PAGES_ZERO's. */
+static const unsigned long range_calls[] = {
+	POSTCOPY_PAGES_ZERO, POSTCOPY_PAGES_DISCARD, POSTCOPY_PAGES_POISON,
+};
+
+TEST_F(pages, all_calls_refuse_bad_ranges)
 {
 	struct postcopy_region_info info;
 	struct postcopy_range range;
 	struct postcopy_pages_fill fill;
-	unsigned int i;
+	unsigned int i, call;
 
 	for (i = 0; i < NR_BAD_RANGES; i++) {
 		struct postcopy_pages_zero zero = {
@@ -87,9 +92,11 @@ TEST_F(pages, fill_zero_and_query_refuse_bad_ranges)
 			TH_LOG("range %u", i);
 		range.offset = bad_ranges[i].offset;
 		range.length = bad_ranges[i].length;
-		EXPECT_EQ(-1, ioctl(self->r.helper, POSTCOPY_PAGES_ZERO, &zero));
-		EXPECT_EQ(EINVAL, errno)
-			TH_LOG("range %u", i);
+		for (call = 0; call < 3; call++) {
+			EXPECT_EQ(-1, ioctl(self->r.helper, range_calls[call], &zero));
+			EXPECT_EQ(EINVAL, errno)
+				TH_LOG("range %u call %u", i, call);
+		}
 		EXPECT_EQ(-1, ioctl(self->r.helper, POSTCOPY_PAGES_QUERY, &query));
 		EXPECT_EQ(EINVAL, errno)
 			TH_LOG("range %u", i);

@@ -141,9 +141,9 @@ static const char *kernel_argument(const char *name)
 
 		if (strncmp(word, name, len))
 			continue;
-		if (word[len] == '=')
+		if (word[len] == '=' && word[len + 1])
 			snprintf(value, sizeof(value), "%s", word + len + 1);
-		else if (word[len] == '\0')
+		else if (word[len] == '\0' || word[len] == '=')
 			strcpy(value, "y");
 	}
 	return value;
@@ -224,6 +224,14 @@ static int open_terminal(int raw)
 		tcsetattr(fd, TCSANOW, &tio);
 	}
 	return fd;
+}
+
+static void set_terminal_size(int fd, const char *rows_x_columns)
+{
+	struct winsize size = { .ws_row = 24, .ws_col = 80 };
+
+	sscanf(rows_x_columns, "%hux%hu", &size.ws_row, &size.ws_col);
+	ioctl(fd, TIOCSWINSZ, &size);
 }
 
 static void run_command(char **words, int in, int out, int interactive)
@@ -311,7 +319,6 @@ int main(void)
 	must_mount("devtmpfs", "/dev", "devtmpfs", 0, NULL);
 	load_boot_modules();
 	words = read_command();
-	interactive = *kernel_argument("vm.interactive");
 	build_root();
 	write_file("/out/started", "1\n");
 
@@ -324,7 +331,10 @@ int main(void)
 	sigaddset(&chld, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &chld, NULL);
 	signals = signalfd(-1, &chld, SFD_CLOEXEC);
+	interactive = *kernel_argument("vm.interactive");
 	terminal = open_terminal(!interactive);
+	if (interactive)
+		set_terminal_size(terminal, kernel_argument("vm.interactive"));
 	/*
 	 * Without --interactive the command sees a pipe, so that it behaves as
 	 * in a script.
