@@ -41,9 +41,11 @@ check_build()
 # LINUX_VERSION_CODE, CONSTANT_COMPARISON: compat.h exists for nothing else, and
 # KERNEL_VERSION() on the right looks like a constant on the left.
 # BIT_MACRO: 1UL << 20 is a size here, and user space has no BIT().
+# MACRO_ARG_REUSE, MACRO_ARG_PRECEDENCE: our macros' arguments are names.
 # UNCOMMENTED_DEFINITION: the fields stand in groups under the lock that covers them.
 checkpatch_ignore=FILE_PATH_CHANGES,COMMIT_MESSAGE,LINUX_VERSION_CODE,CONSTANT_COMPARISON
-checkpatch_ignore=$checkpatch_ignore,BIT_MACRO,UNCOMMENTED_DEFINITION
+checkpatch_ignore=$checkpatch_ignore,BIT_MACRO,MACRO_ARG_REUSE,MACRO_ARG_PRECEDENCE
+checkpatch_ignore=$checkpatch_ignore,UNCOMMENTED_DEFINITION
 
 # In user space there are no kernel helpers (ARRAY_SIZE, PREFER_*, *_KSTRTO, STR*CPY,
 # USLEEP_RANGE), libraries have names of their own (CAMELCASE, NEW_TYPEDEFS), shared

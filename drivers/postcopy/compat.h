@@ -13,13 +13,16 @@
 #error postcopy needs Linux 6.1 or later
 #endif
 
-/* vm_operations_struct.get_policy tells the interleave index since 6.7. */
+/* vm_operations_struct.get_policy is given where to put the interleave index since 6.7. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 7, 0)
-#define POSTCOPY_GET_POLICY_ARGS	unsigned long address
-#define POSTCOPY_GET_POLICY_PASS	address
+#define POSTCOPY_GET_POLICY(name)						\
+	struct mempolicy *name(struct vm_area_struct *vma, unsigned long address)
+#define postcopy_call_get_policy(ops)	((ops)->get_policy(vma, address))
 #else
-#define POSTCOPY_GET_POLICY_ARGS	unsigned long address, pgoff_t *ilx
-#define POSTCOPY_GET_POLICY_PASS	address, ilx
+#define POSTCOPY_GET_POLICY(name)						\
+	struct mempolicy *name(struct vm_area_struct *vma, unsigned long address, \
+			       pgoff_t *ilx)
+#define postcopy_call_get_policy(ops)	((ops)->get_policy(vma, address, ilx))
 #endif
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)

@@ -76,7 +76,7 @@ static long shared_discard(struct postcopy_region *region,
 			   u64 *nr_discarded)
 {
 	unsigned long first, nr;
-	long ret = 0;
+	long err, ret = 0;
 	u32 i;
 
 	for (i = 0; i < nr_ranges; i++) {
@@ -90,7 +90,9 @@ static long shared_discard(struct postcopy_region *region,
 	for (i = 0; i < nr_ranges; i++) {
 		postcopy_region_indexes(region, ranges[i].offset,
 					ranges[i].length, &first, &nr);
-		ret = postcopy_shared_punch(region, first, nr) ?: ret;
+		err = postcopy_shared_punch(region, first, nr);
+		if (err)
+			ret = err;
 	}
 	return ret;
 }

@@ -3,7 +3,7 @@
  * Types shared by the files of the module, who owns what, and the lock order.
  *
  * References
- *	VMA, helper fd, waiting fault, region table ──► region ──► context ──► module
+ *	VMA, helper fd, waiting fault, table -> region -> context -> module
  * A context is also referenced by its file. So as long as any thread may sleep
  * in module text the module is loaded; threads that are only on their way out
  * are covered by synchronize_rcu_tasks() in main.c.
@@ -234,12 +234,12 @@ struct postcopy_req {
 };
 
 struct postcopy_req *postcopy_req_find(struct postcopy_region *region,
-					       unsigned long index, bool write);
+				       unsigned long index, bool write);
 void postcopy_req_put(struct postcopy_req *req);
 void postcopy_req_answer(struct postcopy_region *region,
-			     unsigned long first, unsigned long nr);
+			 unsigned long first, unsigned long nr);
 ssize_t postcopy_req_read(struct postcopy_region *region,
-			      struct postcopy_request __user *buffer, size_t nr);
+			  struct postcopy_request __user *buffer, size_t nr);
 void postcopy_req_requeue(struct postcopy_region *region);
 struct postcopy_bucket *postcopy_buckets_alloc(void);
 int __init postcopy_req_init(void);
@@ -294,7 +294,7 @@ long postcopy_pages_discard(struct postcopy_region *region,
 
 /* policy.c */
 bool postcopy_policy_expired(struct postcopy_region *region,
-				    const struct postcopy_req *req);
+			     const struct postcopy_req *req);
 void postcopy_policy_wait(struct postcopy_region *region,
 			  struct postcopy_req *req, unsigned int state);
 long postcopy_region_policy(struct postcopy_region *region,

@@ -54,6 +54,7 @@ static unsigned int mark_word(unsigned long *word, unsigned long mask)
 	 */
 	if (mask == ~0UL) {
 		old = READ_ONCE(*word);
+		/* Pairs with test_bit_acquire() in the fault handlers. */
 		smp_store_release(word, mask);
 	} else {
 		old = atomic_long_fetch_or(mask, (atomic_long_t *)word);
@@ -83,7 +84,8 @@ unsigned long postcopy_pages_mark(struct postcopy_region *region,
 	atomic_long_add(marked, &region->nr_present);
 	if (atomic_long_read(&region->nr_poisoned))
 		poison_clear(region, first, nr);
-	smp_mb();	/* see request.c */
+	/* Pairs with postcopy_req_find(), see request.c. */
+	smp_mb();
 	if (atomic_long_read(&region->nr_requests))
 		postcopy_req_answer(region, first, nr);
 	return marked;
@@ -153,7 +155,8 @@ unsigned long postcopy_poison_set(struct postcopy_region *region,
 		set += hweight_long(mask & ~old);
 	}
 	atomic_long_add(set, &region->nr_poisoned);
-	smp_mb();	/* as for the present bits, see request.c */
+	/* As for the present bits, see request.c. */
+	smp_mb();
 	if (atomic_long_read(&region->nr_requests))
 		postcopy_req_answer(region, first, nr);
 	return set;

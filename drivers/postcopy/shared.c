@@ -115,12 +115,11 @@ static int shared_set_policy(struct vm_area_struct *vma, struct mempolicy *polic
 	return region->shmem_ops->set_policy(vma, policy);
 }
 
-static struct mempolicy *shared_get_policy(struct vm_area_struct *vma,
-					   POSTCOPY_GET_POLICY_ARGS)
+static POSTCOPY_GET_POLICY(shared_get_policy)
 {
 	struct postcopy_region *region = vma->vm_private_data;
 
-	return region->shmem_ops->get_policy(vma, POSTCOPY_GET_POLICY_PASS);
+	return postcopy_call_get_policy(region->shmem_ops);
 }
 #endif
 

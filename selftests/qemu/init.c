@@ -230,7 +230,8 @@ static void set_terminal_size(int fd, const char *rows_x_columns)
 {
 	struct winsize size = { .ws_row = 24, .ws_col = 80 };
 
-	sscanf(rows_x_columns, "%hux%hu", &size.ws_row, &size.ws_col);
+	if (sscanf(rows_x_columns, "%hux%hu", &size.ws_row, &size.ws_col) != 2)
+		return;
 	ioctl(fd, TIOCSWINSZ, &size);
 }
 

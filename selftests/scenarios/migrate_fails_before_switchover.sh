@@ -31,12 +31,12 @@ failed_harmlessly()
 {
 	local status
 
-	wait $send
+	wait "$send"
 	status=$?
 	cat "$work/send.log"
-	kill -9 $recv "$destination_pid" 2>/dev/null
-	wait $recv "$destination_pid" 2>/dev/null
-	[ $status -ne 0 ] && vmm_runs source && guest_goes_on source
+	kill -9 "$recv" "$destination_pid" 2>/dev/null
+	wait "$recv" "$destination_pid" 2>/dev/null
+	[ "$status" -ne 0 ] && vmm_runs source && guest_goes_on source
 }
 
 destination_killed()
@@ -48,7 +48,7 @@ destination_killed()
 connection_cut()
 {
 	receiver && kill -STOP "$destination_pid" && sender &&
-	within 20 region_attached && kill -9 $recv && failed_harmlessly
+	within 20 region_attached && kill -9 "$recv" && failed_harmlessly
 }
 
 region_attached()
@@ -59,7 +59,7 @@ region_attached()
 # Another machine: the device state arrives there, but cannot be loaded.
 state_refused()
 {
-	destination_options=(-device virtio-rng-pci)
+	destination_options=(-smp 1)
 	receiver && sender && failed_harmlessly || return
 	destination_options=()
 }
@@ -76,11 +76,11 @@ succeeds_with_full_disk()
 {
 	mkdir -p "$work/full" && mount -t tmpfs -o size=16k full "$work/full" || return
 	dd if=/dev/zero of="$work/full/fill" bs=4k 2>/dev/null
-	receiver "$work/full" && sender && wait $send && wait $recv &&
+	receiver "$work/full" && sender && wait "$send" && wait "$recv" &&
 	guest_goes_on destination
 	local status=$?
 	umount "$work/full"
-	return $status
+	return "$status"
 }
 
 check the_source_guest_runs source_start

@@ -21,13 +21,8 @@ serve()
 
 pull()
 {
-<<<<<<< HEAD
 	"$umig" pull --wait --pid "$destination_pid" --from "nbd+unix:///?socket=$pages" \
 		--json "$@" >>"$work/pull.log" 2>&1 &
-=======
-	"$umig" pull --pid "$destination_pid" --from "nbd+unix:///?socket=$pages" \
-		--json >>"$work/pull.log" 2>&1 &
->>>>>>> umig
 	pull=$!
 }
 
@@ -88,15 +83,9 @@ kill_in_the_middle()
 server_restarted()
 {
 	present=$(region_of "$destination_pid" present)
-<<<<<<< HEAD
-	kill -9 $server
-	wait $server 2>/dev/null
-	serve && within 30 present_beyond "$present" && kill -0 $pull
-=======
 	kill -9 "$server"
 	wait "$server" 2>/dev/null
-	serve 10000 && within 30 present_beyond "$present" && kill -0 "$pull"
->>>>>>> umig
+	serve && within 30 present_beyond "$present" && kill -0 "$pull"
 }
 
 check the_source_guest_runs source_start

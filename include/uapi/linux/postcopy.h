@@ -337,9 +337,9 @@ struct postcopy_range {
  *
  * ioctl(helper_fd, POSTCOPY_PAGES_ZERO, &zero). Takes no memory for the pages
  * and touches no page table; what was written to missing pages of a shared
- * region through a mapping of the helper fd is dropped. A page that was present is left as it is. All
- * ranges are checked before anything is changed. If a signal comes,
- * @out_nr_ranges may be less than @nr_ranges, never 0.
+ * region through a mapping of the helper fd is dropped. A page that was present
+ * is left as it is. All ranges are checked before anything is changed. If a
+ * signal comes, @out_nr_ranges may be less than @nr_ranges, never 0.
  */
 struct postcopy_pages_zero {
 	__u32 size;
@@ -460,9 +460,9 @@ struct postcopy_pages_query {
  *	wait for ever
  *
  * ioctl(fd, POSTCOPY_REGION_POLICY, &policy). Holds for accesses that wait
- * already, too: as if they came now. Neither limit is met by less than the time given, or exceeded by
- * much more than a tenth of a second. When the page arrives after all, or a
- * helper comes, accesses work again.
+ * already, too: as if they came now. Neither limit is met by less than the time
+ * given, or exceeded by much more than a tenth of a second. When the page
+ * arrives after all, or a helper comes, accesses work again.
  */
 struct postcopy_region_policy {
 	__u32 size;
