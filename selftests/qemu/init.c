@@ -228,10 +228,13 @@ static int open_terminal(int raw)
 
 static void set_terminal_size(int fd, const char *rows_x_columns)
 {
-	struct winsize size = { .ws_row = 24, .ws_col = 80 };
+	struct winsize size;
 
-	if (sscanf(rows_x_columns, "%hux%hu", &size.ws_row, &size.ws_col) != 2)
-		return;
+	memset(&size, 0, sizeof(size));
+	if (sscanf(rows_x_columns, "%hux%hu", &size.ws_row, &size.ws_col) != 2) {
+		size.ws_row = 24;
+		size.ws_col = 80;
+	}
 	ioctl(fd, TIOCSWINSZ, &size);
 }
 
