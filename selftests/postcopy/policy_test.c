@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * How long an access waits, and what it gets when its page is given up.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "kselftest_harness.h"
+#include "postcopy_test.h"
+
+#define NR_PAGES	16UL
+#define PARAMETERS	"/sys/module/postcopy/parameters/"
+#define LIMIT_MS	300
+
+FIXTURE(policy)
+{
+	struct region r;
+};
+
+FIXTURE_SETUP(policy)
+{
+	ASSERT_EQ(0, region_map(&self->r, 0, NR_PAGES));
+}
+
+FIXTURE_TEARDOWN(policy)
+{
+	file_write(PARAMETERS "kernel_faults", "node");
+	file_write(PARAMETERS "max_region_mib", "0");
+	file_write(PARAMETERS "max_regions_per_user", "4096");
+	region_close(&self->r);
+}
+
+static int policy_set(struct region *r, uint64_t detached_ms, uint64_t request_ms)
+{
+	struct postcopy_region_policy policy = {
+		.size = sizeof(policy),
+		.region_id = r->id,
+		.detached_ms = detached_ms,
+		.request_ms = request_ms,
+	};
+
+	return ioctl(r->context, POSTCOPY_REGION_POLICY, &policy) ? -errno : 0;
+}
+
+static int poison(struct region *r, size_t first, size_t nr, uint64_t *nr_poisoned)
+{
+	struct postcopy_range range = {
+		.offset = r->offset + first * PAGE,
+		.length = nr * PAGE,
+	};
+	struct postcopy_pages_poison poison = {
+		.size = sizeof(poison),
+		.ranges = (uintptr_t)&range,
+		.nr_ranges = 1,
+	};
+
+	if (ioctl(r->helper, POSTCOPY_PAGES_POISON, &poison))
+		return -errno;
+	*nr_poisoned = poison.out_nr_poisoned;
+	return 0;
+}
+
+TEST_F(policy, without_a_helper_an_access_gets_sigbus_in_time)
+{
+	uint64_t start = now_ms();
+	struct access a;
+
+	ASSERT_EQ(0, policy_set(&self->r, LIMIT_MS, 0));
+	ASSERT_EQ(0, access_start(&a, ACCESS_READ, page_at(&self->r, 0), 0));
+	ASSERT_TRUE(access_wait_done(&a));
+	EXPECT_EQ(SIGBUS, a.signal);
+	EXPECT_GE(now_ms() - start + 1, LIMIT_MS);
+}
+
+TEST_F(policy, holds_for_an_access_that_waits_already)
+{
+	struct access a;
+
+	ASSERT_EQ(0, access_start(&a, ACCESS_WRITE, page_at(&self->r, 0), 1));
+	ASSERT_TRUE(access_wait_blocked(&a));
+	ASSERT_EQ(0, policy_set(&self->r, LIMIT_MS, 0));
+	ASSERT_TRUE(access_wait_done(&a));
+	EXPECT_EQ(SIGBUS, a.signal);
+}
+
+TEST_F(policy, a_helper_that_comes_back_makes_accesses_wait_again)
+{
+	struct access a;
+
+	ASSERT_EQ(0, policy_set(&self->r, 1, 0));
+	ASSERT_EQ(0, access_start(&a, ACCESS_READ, page_at(&self->r, 0), 0));
+	ASSERT_TRUE(access_wait_done(&a));
+	EXPECT_EQ(SIGBUS, a.signal);
+	ASSERT_EQ(0, region_attach(&self->r));
+	ASSERT_EQ(0, access_start(&a, ACCESS_READ, page_at(&self->r, 1), 0));
+	EXPECT_TRUE(access_wait_blocked(&a));
+	ASSERT_EQ(0, pages_fill(&self->r, 0, 2, NULL));
+	ASSERT_TRUE(access_wait_done(&a));
+	EXPECT_EQ(0, a.signal);
+	EXPECT_EQ(0, pages_wrong(&self->r, 0, 2));
+}
+
+TEST_F(policy, a_request_that_is_not_answered_gets_sigbus_until_it_is)
+{
+	struct access a;
+
+	ASSERT_EQ(0, region_attach(&self->r));
+	ASSERT_EQ(0, policy_set(&self->r, 0, LIMIT_MS));
+	ASSERT_EQ(0, access_start(&a, ACCESS_READ, page_at(&self->r, 3), 0));
+	ASSERT_TRUE(access_wait_done(&a));
+	EXPECT_EQ(SIGBUS, a.signal);
+	EXPECT_EQ(SIGBUS, probe_read(page_at(&self->r, 3)));
+	ASSERT_EQ(0, pages_fill(&self->r, 3, 1, NULL));
+	EXPECT_EQ(0, pages_wrong(&self->r, 3, 1));
+}
+
+TEST_F(policy, refuses_what_it_does_not_know)
+{
+	struct postcopy_region_policy policy = {
+		.size = sizeof(policy),
+		.region_id = self->r.id,
+		.detached_ms = 1ULL << 32,
+	};
+
+	EXPECT_EQ(-1, ioctl(self->r.context, POSTCOPY_REGION_POLICY, &policy));
+	EXPECT_EQ(EINVAL, errno);
+	policy.detached_ms = 0;
+	policy.flags = 1;
+	EXPECT_EQ(-1, ioctl(self->r.context, POSTCOPY_REGION_POLICY, &policy));
+	EXPECT_EQ(EINVAL, errno);
+}
+
+static sigjmp_buf caught;
+static siginfo_t caught_info;
+
+static void catch(int signal, siginfo_t *info, void *context)
+{
+	caught_info = *info;
+	siglongjmp(caught, 1);
+}
+
+TEST_F(policy, a_poisoned_page_raises_sigbus_with_its_address)
+{
+	struct sigaction action = { .sa_sigaction = catch, .sa_flags = SA_SIGINFO };
+	char *address = page_at(&self->r, 5) + 123;
+	struct access waiting;
+	uint64_t nr;
+
+	ASSERT_EQ(0, region_attach(&self->r));
+	ASSERT_EQ(0, access_start(&waiting, ACCESS_READ, page_at(&self->r, 5), 0));
+	ASSERT_TRUE(access_wait_blocked(&waiting));
+	ASSERT_EQ(0, poison(&self->r, 5, 1, &nr));
+	EXPECT_EQ(1, nr);
+	ASSERT_TRUE(access_wait_done(&waiting));
+	EXPECT_EQ(SIGBUS, waiting.signal);
+
+	sigaction(SIGBUS, &action, NULL);
+	if (!sigsetjmp(caught, 1)) {
+		*(volatile char *)address;
+		ASSERT_TRUE(false);
+	}
+	EXPECT_EQ(BUS_MCEERR_AR, caught_info.si_code);
+	EXPECT_EQ(address, caught_info.si_addr);
+	signal(SIGBUS, SIG_DFL);
+}
+
+TEST_F(policy, a_poisoned_page_fails_a_system_call_and_is_mended_by_a_fill)
+{
+	uint64_t nr, missing;
+	struct access a;
+
+	ASSERT_EQ(0, region_attach(&self->r));
+	ASSERT_EQ(0, pages_fill(&self->r, 0, 5, NULL));
+	/* Present pages are left alone. */
+	ASSERT_EQ(0, poison(&self->r, 0, NR_PAGES, &nr));
+	EXPECT_EQ(NR_PAGES - 5, nr);
+	EXPECT_EQ(0, pages_wrong(&self->r, 0, 5));
+	ASSERT_EQ(0, access_start(&a, ACCESS_WRITE_CALL, page_at(&self->r, 6), 8));
+	ASSERT_TRUE(access_wait_done(&a));
+	EXPECT_EQ(-EFAULT, a.error);
+	EXPECT_EQ(-EBUSY, region_convert(&self->r, 0, &missing));
+	EXPECT_EQ(NR_PAGES - 5, missing);
+	ASSERT_EQ(0, pages_fill(&self->r, 0, 10, NULL));
+	ASSERT_EQ(0, pages_zero(&self->r, 10, NR_PAGES - 10, NULL));
+	EXPECT_EQ(0, pages_wrong(&self->r, 0, 10));
+	EXPECT_TRUE(page_is_zero(page_at(&self->r, 12)));
+	EXPECT_EQ(0, region_convert(&self->r, 0, &missing));
+}
+
+TEST_F(policy, kernel_faults_never_fails_a_system_call_at_once)
+{
+	struct region r;
+	struct access a;
+	uint64_t start;
+
+	ASSERT_EQ(0, file_write(PARAMETERS "kernel_faults", "never"));
+	ASSERT_EQ(0, region_map(&r, 0, NR_PAGES));
+	start = now_ms();
+	ASSERT_EQ(0, access_start(&a, ACCESS_WRITE_CALL, page_at(&r, 0), 8));
+	ASSERT_TRUE(access_wait_done(&a));
+	EXPECT_EQ(-EFAULT, a.error);
+	EXPECT_LT(now_ms() - start, AT_ONCE_MS);
+	/* A user-mode access waits as ever. */
+	ASSERT_EQ(0, access_start(&a, ACCESS_READ, page_at(&r, 0), 0));
+	EXPECT_TRUE(access_wait_blocked(&a));
+	ASSERT_EQ(0, region_attach(&r));
+	ASSERT_EQ(0, pages_fill(&r, 0, 1, NULL));
+	EXPECT_TRUE(access_wait_done(&a));
+	region_close(&r);
+	EXPECT_NE(0, file_write(PARAMETERS "kernel_faults", "sometimes"));
+}
+
+TEST_F(policy, limits_are_kept)
+{
+	struct region r;
+
+	ASSERT_EQ(0, file_write(PARAMETERS "max_region_mib", "1"));
+	EXPECT_EQ(-EFBIG, region_map(&r, 0, 257));
+	EXPECT_EQ(0, region_map(&r, 0, 256));
+	region_close(&r);
+	/* One is there from the fixture. */
+	ASSERT_EQ(0, file_write(PARAMETERS "max_regions_per_user", "1"));
+	EXPECT_EQ(-EDQUOT, region_map(&r, 0, 1));
+	ASSERT_EQ(0, file_write(PARAMETERS "max_regions_per_user", "2"));
+	EXPECT_EQ(0, region_map(&r, 0, 1));
+	region_close(&r);
+}
+
+TEST_HARNESS_MAIN
