@@ -49,7 +49,7 @@ int postcopy_claim_killable(struct postcopy_region *region,
 {
 	claim->first = first;
 	claim->last = last;
-	claim->task = current;
+	claim->filler = NULL;
 	if (wait_event_killable(region->claims_wait, claim_try(region, claim)))
 		return -EINTR;
 	return 0;
@@ -72,11 +72,12 @@ void postcopy_claim_release(struct postcopy_region *region,
 }
 
 /**
- * postcopy_claim_of_current() - does the current thread have a claim on a page?
+ * postcopy_claim_of_current() - is the current thread filling a page?
  * @region: the region
  * @index: the page
  *
- * Return: the claim, which only the current thread can give back, or NULL.
+ * Return: the claim of its struct fill, which only the current thread can give
+ * back, or NULL.
  */
 struct postcopy_claim *postcopy_claim_of_current(struct postcopy_region *region,
 						 unsigned long index)
@@ -85,7 +86,7 @@ struct postcopy_claim *postcopy_claim_of_current(struct postcopy_region *region,
 
 	spin_lock(&region->claims_lock);
 	list_for_each_entry(claim, &region->claims, node) {
-		if (claim->task == current &&
+		if (READ_ONCE(claim->filler) == current &&
 		    claim->first <= index && index <= claim->last) {
 			found = claim;
 			break;

@@ -25,6 +25,9 @@
 /* Pages filled under one hold of mmap_lock: a writer waits for some 0.5 ms. */
 #define FILL_BATCH	512UL
 
+/* How often a page table entry that is in the way is tried to be replaced. */
+#define FILL_TRIES	3
+
 struct fill {
 	struct postcopy_claim claim;
 	const void __user *data;	/* of the page at index */
@@ -85,27 +88,29 @@ static int fill_page(struct postcopy_region *region, struct fill *fill)
 {
 	unsigned long address = region->address + (fill->index << PAGE_SHIFT);
 	struct vm_area_struct *vma = fill_vma(region, fill, address);
+	unsigned int tries;
 	vm_fault_t ret;
 
 	if (!vma)
 		return 0;
-	fill->supplied = false;
-	fill->unreadable = false;
-	ret = handle_mm_fault(vma, address, FAULT_FLAG_WRITE | FAULT_FLAG_REMOTE,
-			      NULL);
-	if (ret & VM_FAULT_ERROR) {
+	/*
+	 * A missing page has no page, so ->fault is called. What can be in the
+	 * way is a marker of userfaultfd's, which the first try removes.
+	 */
+	for (tries = 0; tries < FILL_TRIES; tries++) {
+		fill->supplied = false;
+		fill->unreadable = false;
+		ret = handle_mm_fault(vma, address,
+				      FAULT_FLAG_WRITE | FAULT_FLAG_REMOTE, NULL);
 		if (fill->unreadable)
 			return -EAGAIN;
-		/* Else the owner is being killed and its memory reaped. */
-		return ret & VM_FAULT_OOM ? -ENOMEM : -ESRCH;
+		/* Not for lack of memory: it is being killed and reaped. */
+		if (ret & VM_FAULT_ERROR)
+			return ret & VM_FAULT_OOM ? -ENOMEM : -ESRCH;
+		if (fill->supplied && !(ret & VM_FAULT_NOPAGE))
+			return 1;
 	}
-	/*
-	 * A missing page has no page table entry, so ->fault must have been
-	 * called and nobody else can have put one there.
-	 */
-	if (WARN_ON_ONCE(!fill->supplied || (ret & VM_FAULT_NOPAGE)))
-		return -EIO;
-	return 1;
+	return -EIO;
 }
 
 /*
@@ -160,10 +165,13 @@ static long fill_batch(struct postcopy_region *region, const void __user *data,
 	if (ret)
 		return ret;
 	ret = postcopy_region_alive(region);
-	if (!ret && region->backing)
+	if (!ret && region->backing) {
 		ret = postcopy_shared_fill(region, data, first, nr, nr_filled);
-	else if (!ret)
+	} else if (!ret) {
+		/* From here on a fault of this thread there is the fill's. */
+		WRITE_ONCE(fill.claim.filler, current);
 		ret = fill_claimed(region, &fill, nr_filled);
+	}
 	postcopy_claim_release(region, &fill.claim);
 	return ret;
 }

@@ -250,7 +250,7 @@ struct postcopy_claim {
 	struct list_head node;
 	unsigned long first;
 	unsigned long last;
-	struct task_struct *task;
+	struct task_struct *filler;	/* set if the claim is part of a struct fill */
 };
 
 int postcopy_claim_killable(struct postcopy_region *region,

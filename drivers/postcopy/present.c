@@ -154,6 +154,8 @@ unsigned long postcopy_poison_set(struct postcopy_region *region,
 					   (atomic_long_t *)&region->poisoned[word]);
 		set += hweight_long(mask & ~old);
 	}
+	/* After the map's address: pairs with postcopy_poisoned(). */
+	smp_mb__before_atomic();
 	atomic_long_add(set, &region->nr_poisoned);
 	/* As for the present bits, see request.c. */
 	smp_mb();

@@ -304,7 +304,8 @@ struct postcopy_request {
  * Memory is allocated with the owner's NUMA policy and charged to the owner's
  * memory cgroup.
  *
- * Errors: EFAULT @data cannot be read, ENOMEM no memory for the owner's page.
+ * Errors: EFAULT @data cannot be read, ENOMEM no memory for the owner's page,
+ * EIO something in the owner's page table is in the way.
  */
 struct postcopy_pages_fill {
 	__u32 size;

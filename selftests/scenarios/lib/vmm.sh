@@ -127,7 +127,23 @@ guest_goes_on()
 	local before
 
 	before=$(guest_rounds "$1")
-	within 60 guest_beyond "$1" $((before + 1)) && guest_clean "$1"
+	if ! within 60 guest_beyond "$1" $((before + 1)); then
+		guest_where "$1"
+		return 1
+	fi
+	guest_clean "$1"
+}
+
+# guest_where NAME - what a guest that does not go on is doing
+guest_where()
+{
+	local pid=${1}_pid task
+
+	tail -n 3 "$work/$1.serial"
+	qmp "$1" query-status
+	for task in /proc/"${!pid}"/task/*; do
+		echo "$(cat "$task/comm"): $(tr '\n' ' ' <"$task/stack")"
+	done
 }
 
 guest_beyond()
