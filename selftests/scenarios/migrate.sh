@@ -32,6 +32,5 @@ check the_source_stays_stopped eval '! vmm_runs source'
 check its_memory_is_anonymous mapped_anonymous "$destination_pid"
 check the_module_unloads_while_the_vmm_lives unloads_while_the_vmm_lives
 insmod "$POSTCOPY_MODULE"
-tail -n 1 "$work/send.log" | sed 's/^/# send: /'
-tail -n 1 "$work/recv.log" | sed 's/^/# recv: /'
+grep -h '"summary"' "$work/send.log" "$work/recv.log" | sed 's/^/# /'
 finish
