@@ -6,14 +6,13 @@
 
 set -u
 cd "$(dirname "$0")/.." || exit 1
-# QEMU 7.2 emulates 6.1 with fewer accidents than 6.12, see Documentation/testing.rst.
-kernel=${KERNEL:-6.1}
+kernel=${KERNEL:-6.12}
 
 if [ "${1-}" != --inside ]; then
 	make -s modules KERNEL="$kernel" >/dev/null && make -s umig && make -s -C selftests/guest || exit 1
 	interactive=
 	[ ! -t 1 ] || interactive=--interactive
-	exec selftests/qemu/vm.sh --kernel "$kernel" --mem 4G --timeout 240 $interactive -- \
+	exec selftests/qemu/vm.sh --kernel "$kernel" --mem 4G --timeout 480 $interactive -- \
 		selftests/demo.sh --inside
 fi
 
