@@ -63,7 +63,7 @@ run_vm()
 	selftests/qemu/vm.sh --kernel "$kernel" --mem 4G --timeout "$timeout" \
 		--out "$results/vm-$kernel.$part" -- \
 		selftests/run.sh "build/$kernel/drivers/postcopy/postcopy.ko" "$@" \
-		2>&1 | sed -u "s|^\(not ok\|ok\) - |\1 - $kernel: |" | tee "$log"
+		2>&1 | sed -u "s/^\(not ok\|ok\) - /\1 - $kernel: /" | tee "$log"
 	status=${PIPESTATUS[0]}
 	if ! grep -qx '# end' "$log"; then
 		echo "not ok - $kernel: $part: the_vm_runs_to_the_end (status $status)" | tee -a "$log"
