@@ -28,19 +28,19 @@ static unsigned long word_mask(unsigned long word, unsigned long first,
 	return mask;
 }
 
-static void poison_clear(struct postcopy_region *region, unsigned long first,
-			 unsigned long nr)
+/* Clear the bits of pages in a map; the number of those that were set. */
+static unsigned long map_clear(unsigned long *map, unsigned long first,
+			       unsigned long nr)
 {
 	unsigned long last = first + nr - 1;
 	unsigned long word, mask, old, cleared = 0;
 
 	for (word = BIT_WORD(first); word <= BIT_WORD(last); word++) {
 		mask = word_mask(word, first, last);
-		old = atomic_long_fetch_andnot(mask,
-					       (atomic_long_t *)&region->poisoned[word]);
+		old = atomic_long_fetch_andnot(mask, (atomic_long_t *)&map[word]);
 		cleared += hweight_long(mask & old);
 	}
-	atomic_long_sub(cleared, &region->nr_poisoned);
+	return cleared;
 }
 
 /* Set some bits of a word; the number of those that were clear. */
@@ -83,7 +83,8 @@ unsigned long postcopy_pages_mark(struct postcopy_region *region,
 	}
 	atomic_long_add(marked, &region->nr_present);
 	if (atomic_long_read(&region->nr_poisoned))
-		poison_clear(region, first, nr);
+		atomic_long_sub(map_clear(region->poisoned, first, nr),
+				&region->nr_poisoned);
 	/* Pairs with postcopy_req_find(), see request.c. */
 	smp_mb();
 	if (atomic_long_read(&region->nr_requests))
@@ -102,15 +103,8 @@ unsigned long postcopy_pages_mark(struct postcopy_region *region,
 unsigned long postcopy_pages_unmark(struct postcopy_region *region,
 				    unsigned long first, unsigned long nr)
 {
-	unsigned long last = first + nr - 1;
-	unsigned long word, mask, old, unmarked = 0;
+	unsigned long unmarked = map_clear(region->present, first, nr);
 
-	for (word = BIT_WORD(first); word <= BIT_WORD(last); word++) {
-		mask = word_mask(word, first, last);
-		old = atomic_long_fetch_andnot(mask,
-					       (atomic_long_t *)&region->present[word]);
-		unmarked += hweight_long(mask & old);
-	}
 	atomic_long_sub(unmarked, &region->nr_present);
 	return unmarked;
 }
