@@ -35,7 +35,7 @@ static void fill(int helper, char *buffer, uint64_t offset, uint64_t length)
 
 	fetch(buffer, offset, length);
 	if (ioctl(helper, POSTCOPY_PAGES_FILL, &fill) || fill.out_length != length)
-		err(1, "fill at %#lx", (unsigned long)offset);
+		err(1, "page at %#lx", (unsigned long)offset);
 }
 
 static void serve(void)
