@@ -105,7 +105,8 @@ make_initramfs()
 }
 
 make -s -C "$here" init || exit 125
-make_initramfs "$@"
+# There HOME is root's: kernel.sh shall find the same kernels as here.
+make_initramfs env "POSTCOPY_CACHE=${POSTCOPY_CACHE:-$HOME/.cache/postcopy}" "$@"
 
 cmdline="console=ttyS0 loglevel=5 panic=-1 oops=panic log_buf_len=16M nokaslr"
 cmdline="$cmdline mitigations=off no_timer_check tsc=nowatchdog audit=0"

@@ -84,7 +84,7 @@ vmm_start()
 		-machine pc,memory-backend=ram \
 		-serial "file:$work/$name.serial" \
 		-qmp "unix:$work/$name.qmp,server=on,wait=off" \
-		-kernel "$(ls /boot/vmlinuz-6.1.*amd64 2>/dev/null | tail -n 1)" -initrd "$guest" \
+		-kernel "$guest_kernel" -initrd "$guest" \
 		-append "console=ttyS0 quiet loglevel=3 iommu=off mitigations=off guest.mib=$guest_mib guest.rewrite=${GUEST_REWRITE:-8}" \
 		"$@" >"$work/$name.log" 2>&1 &
 	printf -v "${name}_pid" %s $!
@@ -180,4 +180,5 @@ mapped_anonymous()
 
 [ -x "$umig" ] || skip "tools/umig is not built"
 modprobe kvm_amd 2>/dev/null || modprobe kvm_intel 2>/dev/null
+guest_kernel=$(scripts/kernel.sh 6.1 image) || exit 1
 [ -c /dev/kvm ] || skip "no KVM in this machine: the test VM's CPU must have SVM or VMX"
