@@ -229,6 +229,10 @@ static int background_submit(struct background *b)
 		uint64_t page = 0, nr = 0, now = now_ns();
 		enum pick pick;
 
+		if (atomic_load(&t->paused)) {
+			wait_ms = 100;
+			break;
+		}
 		if (atomic_load(&t->rate) && t->next_read_ns > now) {
 			wait_ms = (int)((t->next_read_ns - now) / 1000000) + 1;
 			break;

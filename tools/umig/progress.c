@@ -47,7 +47,8 @@ static bool progress_due(struct progress *p, uint64_t present)
 	return true;
 }
 
-static void format_time(char *buf, size_t size, uint64_t ns)
+/* A duration in at most six columns. */
+void progress_time(char *buf, size_t size, uint64_t ns)
 {
 	if (ns < 1000000)
 		snprintf(buf, size, "%" PRIu64 "us", ns / 1000);
@@ -133,8 +134,8 @@ void progress_show(struct progress *p, const struct transfer *t)
 					      "p99_ns", (json_int_t)p99));
 		return;
 	}
-	format_time(a, sizeof(a), p50);
-	format_time(b, sizeof(b), p99);
+	progress_time(a, sizeof(a), p50);
+	progress_time(b, sizeof(b), p99);
 	snprintf(tail, sizeof(tail), "%" PRIu64 " faults %s/%s", demand, a, b);
 	progress_draw(p, present, total, tail);
 }
@@ -185,9 +186,9 @@ void progress_print_summary(struct transfer *t)
 	uint64_t unreadable = transfer_unreadable_pages(t);
 	char a[16], b[16], c[16];
 
-	format_time(a, sizeof(a), latency_percentile(&t->demand_latency, 50));
-	format_time(b, sizeof(b), latency_percentile(&t->demand_latency, 99));
-	format_time(c, sizeof(c), atomic_load(&t->demand_latency.max_ns));
+	progress_time(a, sizeof(a), latency_percentile(&t->demand_latency, 50));
+	progress_time(b, sizeof(b), latency_percentile(&t->demand_latency, 99));
+	progress_time(c, sizeof(c), atomic_load(&t->demand_latency.max_ns));
 	log_info("%.1f s: %" PRIu64 " of %" PRIu64 " pages present (%.0f MiB): %" PRIu64
 		 " by demand, %" PRIu64 " by background, %" PRIu64 " zero",
 		 (double)(now_ns() - t->started_ns) / 1e9, transfer_present_pages(t),

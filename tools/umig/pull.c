@@ -14,6 +14,7 @@
 #include "dev.h"
 #include "find.h"
 #include "log.h"
+#include "monitor.h"
 #include "progress.h"
 #include "transfer.h"
 #include "umig.h"
@@ -205,6 +206,7 @@ static void pull_report(struct transfer *t, const struct pull_options *o, int co
 static int pull_transfer(struct pull_options *o, int context, int signal_fd)
 {
 	struct progress progress;
+	struct monitor monitor;
 	struct transfer t;
 	int code = UMIG_FAILED, ret;
 
@@ -224,12 +226,16 @@ static int pull_transfer(struct pull_options *o, int context, int signal_fd)
 		goto out;
 	}
 	progress_init(&progress, o->json);
+	monitor_start(&monitor, "pull");
+	monitor_transfer(&monitor, &t);
+	monitor_phase(&monitor, "filling");
 	transfer_release(&t);
 	if (!transfer_is_complete(&t) &&
 	    (transfer_start_demand(&t) || transfer_start_background(&t)))
 		goto stop;
 	code = pull_wait(&t, o, signal_fd, &progress);
 stop:
+	monitor_stop(&monitor);
 	transfer_stop(&t);
 	progress_end(&progress);
 	pull_report(&t, o, code);

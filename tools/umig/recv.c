@@ -99,6 +99,7 @@ static int recv_migrate(struct recv *r)
 static void recv_cleanup(struct recv *r)
 {
 	state_writer_stop(&r->state);
+	monitor_stop(&r->monitor);
 	if (r->transfer_open) {
 		transfer_stop(&r->transfer);
 		transfer_destroy(&r->transfer);
@@ -203,6 +204,7 @@ static int recv_run(int argc, char **argv)
 	progress_init(&r->progress, r->json);
 	code = UMIG_FAILED;
 	if (r->signal_fd >= 0 && !link_init(&r->links[0]) && !link_init(&r->links[1])) {
+		monitor_start(&r->monitor, "recv");
 		code = recv_migrate(r);
 		recv_cleanup(r);
 	}

@@ -12,6 +12,7 @@
 
 #include "link.h"
 #include "log.h"
+#include "monitor.h"
 #include "progress.h"
 #include "qemu.h"
 #include "state.h"
@@ -47,6 +48,7 @@ struct recv {
 	struct transfer transfer;
 	bool transfer_open;
 	struct progress progress;
+	struct monitor monitor;
 
 	uint64_t state_end_ns;
 	double load_ms;

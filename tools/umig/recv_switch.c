@@ -16,6 +16,7 @@
 static int recv_wait_sender(struct recv *r)
 {
 	log_info("waiting for the sender on %s", r->listen);
+	monitor_phase(&r->monitor, "waits for sender");
 	for (;;) {
 		struct pollfd fds[3] = {
 			{ .fd = r->listen_fd, .events = POLLIN },
@@ -70,6 +71,8 @@ static int recv_open_transfer(struct recv *r)
 				strerror(-ret));
 		return ret;
 	}
+	monitor_transfer(&r->monitor, t);
+	monitor_phase(&r->monitor, "switching over");
 	while (!atomic_load(&t->connected) && !atomic_load(&t->exit_code)) {
 		struct pollfd pfd = { .fd = r->signal_fd, .events = POLLIN };
 

@@ -83,6 +83,7 @@ static int send_migrate(struct send *s)
 
 static void send_cleanup(struct send *s)
 {
+	monitor_stop(&s->monitor);
 	state_reader_stop(&s->state);
 	s->digest_stop = true;
 	if (s->digest_started)
@@ -186,6 +187,7 @@ static int send_run(int argc, char **argv)
 	    !link_init(&s->link)) {
 		for (i = 0; i < sizeof(random); i++)
 			snprintf(s->id + 2 * i, 3, "%02x", random[i]);
+		monitor_start(&s->monitor, "send");
 		code = send_migrate(s);
 		send_cleanup(s);
 	}

@@ -13,6 +13,7 @@
 #include "digest.h"
 #include "link.h"
 #include "log.h"
+#include "monitor.h"
 #include "progress.h"
 #include "qemu.h"
 #include "serve.h"
@@ -59,6 +60,7 @@ struct send {
 	bool resumed;
 	bool acked;
 	struct progress progress;
+	struct monitor monitor;
 };
 
 static inline unsigned int send_timeout_ms(const struct send *s)

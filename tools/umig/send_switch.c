@@ -108,6 +108,7 @@ int send_prepare(struct send *s)
 	struct control_message end = { .type = CONTROL_STATE_END };
 	int ret;
 
+	monitor_phase(&s->monitor, "switching over");
 	ret = send_start_pages(s);
 	if (ret)
 		return ret;

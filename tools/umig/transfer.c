@@ -186,6 +186,16 @@ int transfer_start_background(struct transfer *t)
 	return ret;
 }
 
+/* At any time; 0: no limit. */
+void transfer_set_rate(struct transfer *t, uint64_t rate)
+{
+	pthread_mutex_lock(&t->lock);
+	atomic_store(&t->rate, rate);
+	/* What the old rate has put off is due under the new one. */
+	t->next_read_ns = 0;
+	pthread_mutex_unlock(&t->lock);
+}
+
 void transfer_stop(struct transfer *t)
 {
 	unsigned int i;
@@ -356,6 +366,7 @@ void transfer_lost(struct transfer *t, const void *who, const char *why)
 	pthread_mutex_lock(&t->lock);
 	if (!t->lost_by) {
 		t->lost_by = who;
+		t->lost_ns = now_ns();
 		log_error("no connection to the source %s: %s; "
 			  "faults wait, trying again until it is back",
 			  t->uri, why);

@@ -46,7 +46,9 @@ enum fill_kind { FILL_DEMAND, FILL_BACKGROUND, FILL_ZERO, NR_FILL_KINDS };
 /**
  * struct transfer
  * @uri, @nr_connections, @timeout_ms: set once before the threads start
- * @rate: bytes per second of background reads, 0: no limit; may change at any time
+ * @rate: bytes per second of background reads, 0: no limit; transfer_set_rate() changes it
+ * @paused: no background reads are started
+ * @lost_by, @lost_ns: who noticed that the source is lost, and when
  * @whole_view: nothing was present at the start, so the digest covers every page. Set once.
  * @json: events go to stdout as JSON too. Set once.
  * @stop_fd: eventfd, readable once the threads are to end; never read
@@ -77,9 +79,11 @@ struct transfer {
 	uint64_t cursor_page;
 	uint64_t next_read_ns;
 	const void *lost_by;
+	uint64_t lost_ns;
 	bool no_memory_said;
 
 	_Atomic uint64_t rate;
+	_Atomic bool paused;
 	_Atomic int exit_code;
 	_Atomic unsigned int connected;
 	_Atomic uint64_t pages[NR_FILL_KINDS];
@@ -101,6 +105,7 @@ int transfer_start_demand(struct transfer *t);
 void transfer_release(struct transfer *t);
 int transfer_start_background(struct transfer *t);
 void transfer_stop(struct transfer *t);
+void transfer_set_rate(struct transfer *t, uint64_t rate);
 void transfer_destroy(struct transfer *t);
 bool transfer_is_complete(const struct transfer *t);
 int transfer_convert(struct transfer *t);
