@@ -104,7 +104,7 @@ make_initramfs()
 	(cd "$dir" && find . | cpio --quiet -o -H newc) > "$tmp/initramfs.cpio"
 }
 
-make -s -C "$here" init || exit 125
+make -s -C "$here" || exit 125
 # There HOME is root's: kernel.sh shall find the same kernels as here.
 make_initramfs env "POSTCOPY_CACHE=${POSTCOPY_CACHE:-$HOME/.cache/postcopy}" "$@"
 

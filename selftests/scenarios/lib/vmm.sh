@@ -14,6 +14,7 @@ memory_mib=${MEMORY_MIB:-512}	# of each guest
 guest_mib=${GUEST_MIB:-128}	# of these, what the guest works on
 work=$(mktemp -d /tmp/scenario.XXXXXX)
 nr_checks=0
+kvm_hold_pid=
 
 skip()
 {
@@ -26,7 +27,10 @@ cleanup()
 	local log
 
 	# shellcheck disable=SC2046 # one word per process
-	kill -9 $(jobs -p) 2>/dev/null
+	kill -9 $(jobs -p | grep -vx "$kvm_hold_pid") 2>/dev/null
+	# Last of all: see kvm_hold.c.
+	while [ "$(jobs -rp | wc -l)" -gt 1 ]; do wait -n 2>/dev/null; done
+	kill -9 "$kvm_hold_pid" 2>/dev/null
 	wait 2>/dev/null
 	rm -f /dev/shm/source.ram
 	for log in "$work"/*.log; do
@@ -182,3 +186,6 @@ mapped_anonymous()
 modprobe kvm_amd 2>/dev/null || modprobe kvm_intel 2>/dev/null
 guest_kernel=$(scripts/kernel.sh 6.1 image) || exit 1
 [ -c /dev/kvm ] || skip "no KVM in this machine: the test VM's CPU must have SVM or VMX"
+selftests/qemu/kvm_hold >"$work/kvm_hold" &
+kvm_hold_pid=$!
+within 20 grep -q ready "$work/kvm_hold" || exit 1
