@@ -29,6 +29,7 @@ step()
 die()
 {
 	echo "demo: $*" >&2
+	guests_where
 	# shellcheck disable=SC2034 # vmm.sh's cleanup shows the logs then
 	failed=y
 	exit 1

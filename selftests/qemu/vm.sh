@@ -139,9 +139,10 @@ fi
 # the boot: code patching (KVM does it when it is first used), and an interrupt taken
 # between #VMEXIT and STGI, where the GS of the host is not loaded yet: its handler
 # faults until the stack is full. A trace with the module in it is never that.
+emulator_faults='Oops: int3|stack guard page was hit|corrupted stack end|emulator has spoilt'
 emulator_failed()
 {
-	grep -qE 'Oops: int3|stack guard page was hit|corrupted stack end' "$out/console.log" &&
+	grep -qE "$emulator_faults" "$out/console.log" &&
 		! grep -q '\[postcopy\]' "$out/console.log"
 }
 
@@ -155,8 +156,11 @@ for ((boot = 1; boot <= boots; boot++)); do
 	else
 		timeout -k 5 "$left" "${qemu[@]}" < /dev/null || true
 	fi
-	[ ! -s "$out/status" ] || break
-	[ ! -e "$out/started" ] || emulator_failed || break
+	if [ -s "$out/status" ]; then
+		[ "$(cat "$out/status")" -ne 0 ] && emulator_failed || break
+	elif [ -e "$out/started" ]; then
+		emulator_failed || break
+	fi
 	echo "# vm.sh: $release died of QEMU's emulation: starting again (boot $boot of $boots)"
 done
 

@@ -290,6 +290,13 @@ void monitor_transfer(struct monitor *m, struct transfer *t)
 	pthread_mutex_unlock(&m->lock);
 }
 
+void monitor_may_switch(struct monitor *m, bool may)
+{
+	pthread_mutex_lock(&m->lock);
+	m->may_switch = may;
+	pthread_mutex_unlock(&m->lock);
+}
+
 void monitor_heard(struct monitor *m, uint64_t present, uint64_t total, uint64_t demand)
 {
 	pthread_mutex_lock(&m->lock);

@@ -54,6 +54,7 @@ void monitor_start(struct monitor *m, const char *command);
 void monitor_stop(struct monitor *m);
 void monitor_phase(struct monitor *m, const char *phase);
 void monitor_transfer(struct monitor *m, struct transfer *t);
+void monitor_may_switch(struct monitor *m, bool may);
 void monitor_heard(struct monitor *m, uint64_t present, uint64_t total, uint64_t demand);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * umig recv's parts: recv_link.c talks to the sender, recv_check.c says whether it can
- * work, recv_switch.c goes as far as RESUMED, recv_pages.c from there on.
+ * work, recv_precopy.c fills while the source runs, recv_switch.c goes as far as RESUMED, recv_pages.c from there on.
  */
 #ifndef UMIG_RECV_H
 #define UMIG_RECV_H
@@ -54,6 +54,7 @@ struct recv {
 	double load_ms;
 	double resume_ms;
 	bool go;
+	bool precopy_runs;
 	bool resumed;
 	bool converted;
 	uint64_t lost_ns;
@@ -84,6 +85,11 @@ int recv_check_qemu(struct recv *r);
 int recv_find_region(struct recv *r);
 int recv_check_hello(struct recv *r);
 int recv_switch_over(struct recv *r);
+int recv_precopy_start(struct recv *r);
+int recv_precopy_tell(struct recv *r);
+int recv_precopy_ranges(struct recv *r, const struct control_frame *frame);
+int recv_precopy_round(struct recv *r);
+void recv_precopy_stop(struct recv *r);
 int recv_pages(struct recv *r);
 void recv_linger(struct recv *r);
 

@@ -118,6 +118,8 @@ static int recv_start_incoming(struct recv *r)
 	ret = state_writer_start(&r->state, pair[0]);
 	if (ret)
 		return ret;
+	/* What precopy has brought may be stale until STATE_END; QEMU reads guest RAM as it loads. */
+	state_writer_hold(&r->state, r->hello.precopy);
 	ret = qmp_command(&r->qmp,
 			  "migrate-incoming", json_pack("{s:s}", "uri", "fd:" RECV_FD_NAME),
 			  NULL);
@@ -141,7 +143,9 @@ static int recv_state_end(struct recv *r, const struct control_message *msg)
 		return -EBADMSG;
 	}
 	r->state_end_ns = now_ns();
+	recv_precopy_stop(r);
 	transfer_release(&r->transfer);
+	state_writer_hold(&r->state, false);
 	return 0;
 }
 
@@ -158,6 +162,15 @@ static int recv_state(struct recv *r)
 		if (ret < 0)
 			return recv_lost(r, ret);
 		ret = ret ? 1 : 0;
+		if (atomic_load(&r->transfer.exit_code)) {
+			recv_refuse(r, "the destination's memory cannot be filled");
+			return -EIO;
+		}
+		if (r->precopy_runs) {
+			if (recv_precopy_tell(r))
+				return recv_lost(r, -ECONNRESET);
+			last_ns = now_ns();
+		}
 		if (state_writer_error(&r->state)) {
 			recv_refuse(r, "the destination QEMU takes no device state: %s; "
 				       "its own messages say why",
@@ -171,7 +184,16 @@ static int recv_state(struct recv *r)
 		if (!ret)
 			continue;
 		last_ns = now_ns();
+		if (frame.kind == CONTROL_DIRTY || frame.kind == CONTROL_HOLES) {
+			ret = recv_precopy_ranges(r, &frame);
+			if (ret)
+				return ret;
+			continue;
+		}
 		if (frame.kind == CONTROL_STATE) {
+			if (r->precopy_runs)
+				monitor_phase(&r->monitor, "switching over");
+			recv_precopy_stop(r);
 			ret = state_writer_push(&r->state, frame.body, frame.length);
 			if (ret) {
 				recv_refuse(r, "cannot keep the device state: %s", strerror(-ret));
@@ -183,6 +205,12 @@ static int recv_state(struct recv *r)
 			return recv_lost(r, -EPROTO);
 		if (msg.type == CONTROL_STATE_END)
 			return recv_state_end(r, &msg);
+		if (msg.type == CONTROL_ROUND) {
+			ret = recv_precopy_round(r);
+			if (ret)
+				return recv_lost(r, ret);
+			continue;
+		}
 		if (msg.type == CONTROL_ERROR)
 			log_error("the sender gives up: %s", msg.text);
 		return recv_lost(r, -EPROTO);
@@ -337,7 +365,9 @@ int recv_switch_over(struct recv *r)
 		return recv_resume_guest(r);
 	}
 	ret = recv_start_incoming(r);
-	if (!ret)
+	if (!ret && r->hello.precopy)
+		ret = recv_precopy_start(r);
+	else if (!ret)
 		ret = link_send_type(r->link, CONTROL_READY);
 	if (!ret)
 		ret = recv_state(r);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * umig send's parts: send_link.c talks to the receiver, send_source.c to the source QEMU,
- * send_switch.c goes as far as LOADED, send_pages.c from GO on.
+ * send_precopy.c sends while it runs, send_switch.c goes as far as LOADED, send_pages.c from GO on.
  */
 #ifndef UMIG_SEND_H
 #define UMIG_SEND_H
@@ -18,6 +18,7 @@
 #include "qemu.h"
 #include "serve.h"
 #include "state.h"
+#include "track.h"
 
 struct send {
 	/* Options. */
@@ -28,6 +29,9 @@ struct send {
 	uint64_t wait_s;
 	bool json;
 	bool quit;
+	bool precopy;
+	uint64_t rounds;
+	uint64_t switch_bytes;
 
 	int signal_fd;
 	struct qmp qmp;
@@ -50,6 +54,14 @@ struct send {
 	int ram_fd;
 	int digest_error;
 	struct digest digest;
+
+	/* With --precopy. */
+	struct track track;
+	bool tracking;
+	uint64_t *dirty;
+	uint8_t *ranges;
+	unsigned int round;
+	uint64_t nr_dirty;
 
 	uint64_t started_ns;
 	uint64_t stop_ns;
@@ -81,6 +93,10 @@ int send_check_source(struct send *s);
 int send_start_migration(struct send *s);
 int send_check_migrated(struct send *s);
 int send_recover(struct send *s);
+int precopy_start(struct send *s);
+int precopy_run(struct send *s);
+int precopy_finish(struct send *s);
+void precopy_stop(struct send *s);
 int send_prepare(struct send *s);
 int send_commit(struct send *s);
 

@@ -105,8 +105,8 @@ static void *state_write(void *arg)
 	while (!s->error) {
 		struct state_piece *piece = s->first;
 
-		if (!piece) {
-			if (s->finished)
+		if (!piece || s->held) {
+			if (s->finished && !s->held)
 				break;
 			pthread_cond_wait(&s->more, &s->lock);
 			continue;
@@ -172,6 +172,15 @@ int state_writer_push(struct state_writer *s, const void *data, uint32_t length)
 	if (ret)
 		free(piece);
 	return ret;
+}
+
+/* While it is held, QEMU is given nothing. */
+void state_writer_hold(struct state_writer *s, bool hold)
+{
+	pthread_mutex_lock(&s->lock);
+	s->held = hold;
+	pthread_cond_signal(&s->more);
+	pthread_mutex_unlock(&s->lock);
 }
 
 /* No more will be pushed. Return: the digest of all that was. */

@@ -34,6 +34,8 @@ struct state_piece;
 /**
  * struct state_writer - a queue of device state and a thread that writes it to QEMU
  *
+ * @held: nothing is written yet
+ *
  * The queue is what keeps the two QEMUs apart: the destination may stop reading because it waits
  * for a page, which comes only after the source has finished writing.
  */
@@ -47,6 +49,7 @@ struct state_writer {
 	struct state_piece **last;
 	uint64_t queued;
 	bool finished;
+	bool held;
 	int error;
 	uint64_t bytes;
 	XXH3_state_t *hash;
@@ -55,6 +58,7 @@ struct state_writer {
 int state_writer_start(struct state_writer *s, int fd);
 int state_writer_push(struct state_writer *s, const void *data, uint32_t length);
 uint64_t state_writer_finish(struct state_writer *s);
+void state_writer_hold(struct state_writer *s, bool hold);
 int state_writer_error(struct state_writer *s);
 void state_writer_stop(struct state_writer *s);
 

@@ -39,6 +39,9 @@ struct region {
 	int helper;
 	struct pageset set;
 	uint32_t *chunk;
+	/* For transfer_forget(): NULL unless transfer_keep_sums() was called. */
+	uint64_t *sum;
+	_Atomic uint64_t *data;
 };
 
 enum fill_kind { FILL_DEMAND, FILL_BACKGROUND, FILL_ZERO, NR_FILL_KINDS };
@@ -51,7 +54,9 @@ enum fill_kind { FILL_DEMAND, FILL_BACKGROUND, FILL_ZERO, NR_FILL_KINDS };
  * @lost_by, @lost_ns: who noticed that the source is lost, and when
  * @whole_view: nothing was present at the start, so the digest covers every page. Set once.
  * @json: events go to stdout as JSON too. Set once.
- * @stop_fd: eventfd, readable once the threads are to end; never read
+ * @stop_fd: eventfd, readable once demand is to end; never read
+ * @background_stop_fd: eventfd, readable once background is to end
+ * @stopping: one of the two; who waits for memory gives up
  * @release_fd: eventfd, readable once demand may read pages; never read
  * @done_fd: eventfd, readable when something happened that transfer_wait() waits for
  * @connected: background and demand connections that have been up at least once
@@ -68,10 +73,13 @@ struct transfer {
 	bool json;
 
 	int stop_fd;
+	int background_stop_fd;
 	int release_fd;
 	int done_fd;
-	pthread_t threads[MAX_CONNECTIONS + 1];
-	unsigned int nr_threads;
+	pthread_t demand;
+	bool demand_started;
+	pthread_t background[MAX_CONNECTIONS];
+	unsigned int nr_background;
 
 	/* Under lock. */
 	pthread_mutex_t lock;
@@ -84,6 +92,7 @@ struct transfer {
 
 	_Atomic uint64_t rate;
 	_Atomic bool paused;
+	_Atomic bool stopping;
 	_Atomic int exit_code;
 	_Atomic unsigned int connected;
 	_Atomic uint64_t pages[NR_FILL_KINDS];
@@ -104,6 +113,10 @@ int transfer_attach(struct transfer *t, int context, const uint64_t *ids, unsign
 int transfer_start_demand(struct transfer *t);
 void transfer_release(struct transfer *t);
 int transfer_start_background(struct transfer *t);
+void transfer_stop_background(struct transfer *t);
+int transfer_keep_sums(struct transfer *t);
+int transfer_forget(struct transfer *t, struct region *r, const struct postcopy_range *ranges,
+		    size_t nr);
 void transfer_stop(struct transfer *t);
 void transfer_set_rate(struct transfer *t, uint64_t rate);
 void transfer_destroy(struct transfer *t);
