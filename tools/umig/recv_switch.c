@@ -48,7 +48,7 @@ static int recv_wait_sender(struct recv *r)
 }
 
 /* Attaches and waits for the page connection. */
-static int recv_open_transfer(struct recv *r)
+int recv_open_transfer(struct recv *r)
 {
 	struct transfer *t = &r->transfer;
 	uint64_t deadline = now_ns() + r->timeout_s * 1000000000ULL;
@@ -95,7 +95,7 @@ static int recv_open_transfer(struct recv *r)
 }
 
 /* Makes the destination wait for device state on a socket that the state writer fills. */
-static int recv_start_incoming(struct recv *r)
+int recv_start_incoming(struct recv *r)
 {
 	int pair[2], ret;
 
@@ -218,7 +218,7 @@ static int recv_state(struct recv *r)
 }
 
 /* Waits until QEMU has loaded everything. */
-static int recv_wait_loaded(struct recv *r)
+int recv_wait_loaded(struct recv *r)
 {
 	uint64_t deadline = now_ns() + r->timeout_s * 1000000000ULL;
 	char state[64], error[256];
@@ -260,7 +260,7 @@ static int recv_wait_loaded(struct recv *r)
 		return -EIO;
 	}
 	r->load_ms = (double)(now_ns() - r->state_end_ns) / 1e6;
-	return link_send_type(r->link, CONTROL_LOADED);
+	return 0;
 }
 
 /*
@@ -315,7 +315,7 @@ static int recv_wait_go(struct recv *r)
 }
 
 /* After GO. */
-static int recv_resume_guest(struct recv *r)
+int recv_resume_guest(struct recv *r)
 {
 	uint64_t begin = now_ns();
 	char state[64] = "?";
@@ -373,6 +373,8 @@ int recv_switch_over(struct recv *r)
 		ret = recv_state(r);
 	if (!ret)
 		ret = recv_wait_loaded(r);
+	if (!ret)
+		ret = link_send_type(r->link, CONTROL_LOADED);
 	if (!ret)
 		ret = recv_wait_go(r);
 	if (!ret)

@@ -84,7 +84,7 @@ static int send_migrate(struct send *s)
 	return code;
 }
 
-static void send_cleanup(struct send *s)
+void send_cleanup(struct send *s)
 {
 	monitor_stop(&s->monitor);
 	state_reader_stop(&s->state);
@@ -181,6 +181,24 @@ static int send_parse(struct send *s, int argc, char **argv)
 	return 0;
 }
 
+/* After the options. */
+void send_init(struct send *s)
+{
+	s->ram_fd = -1;
+	s->qmp.fd = -1;
+	s->link.fd = -1;
+	s->sink = state_to_link;
+	s->sink_arg = &s->link;
+	s->caps[0] = (struct qemu_cap){ .name = "x-ignore-shared", .want = true, .required = true };
+	/* Each of these would want more than the one stream umig carries. */
+	s->caps[1] = (struct qemu_cap){ .name = "return-path" };
+	s->caps[2] = (struct qemu_cap){ .name = "multifd" };
+	s->caps[3] = (struct qemu_cap){ .name = "pause-before-switchover" };
+	s->started_ns = now_ns();
+	s->signal_fd = umig_signal_fd();
+	progress_init(&s->progress, s->json);
+}
+
 static int send_run(int argc, char **argv)
 {
 	struct send *s = calloc(1, sizeof(*s));
@@ -195,16 +213,7 @@ static int send_run(int argc, char **argv)
 		free(s);
 		return code;
 	}
-	s->ram_fd = -1;
-	s->qmp.fd = -1;
-	s->caps[0] = (struct qemu_cap){ .name = "x-ignore-shared", .want = true, .required = true };
-	/* Each of these would want more than the one stream umig carries. */
-	s->caps[1] = (struct qemu_cap){ .name = "return-path" };
-	s->caps[2] = (struct qemu_cap){ .name = "multifd" };
-	s->caps[3] = (struct qemu_cap){ .name = "pause-before-switchover" };
-	s->started_ns = now_ns();
-	s->signal_fd = umig_signal_fd();
-	progress_init(&s->progress, s->json);
+	send_init(s);
 	code = UMIG_FAILED;
 	if (getrandom(random, sizeof(random), 0) == sizeof(random) && s->signal_fd >= 0 &&
 	    !link_init(&s->link)) {

@@ -45,6 +45,8 @@ struct send {
 	char pages_dir[64];
 	struct link link;
 	struct state_reader state;
+	state_sink sink;
+	void *sink_arg;
 	char id[33];
 
 	/* The digest thread's; valid after the join. */
@@ -92,7 +94,11 @@ int send_take_events(struct send *s);
 int send_check_source(struct send *s);
 int send_start_migration(struct send *s);
 int send_check_migrated(struct send *s);
+int send_restore_source(struct send *s);
 int send_recover(struct send *s);
+int send_wait_state(struct send *s);
+void send_init(struct send *s);
+void send_cleanup(struct send *s);
 int precopy_start(struct send *s);
 int precopy_run(struct send *s);
 int precopy_finish(struct send *s);

@@ -157,7 +157,7 @@ int send_connect_first(struct send *s)
 			log_info("nobody listens on %s yet; waiting up to %" PRIu64 " s", s->to,
 				 s->wait_s);
 		waited = 1;
-		monitor_phase(&s->monitor, "waits for receiver");
+		monitor_phase(&s->monitor, "waits for peer");
 		/* Somebody looks at this wait: seconds of back-off would be felt. */
 		backoff_ms = backoff_ms ? min_u64(backoff_ms * 2, 500) : 50;
 		if (poll(fds, 2, (int)min_u64(backoff_ms, (deadline - now) / 1000000 + 1)) <= 0)

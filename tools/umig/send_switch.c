@@ -59,7 +59,7 @@ static int send_during_state(struct send *s)
 }
 
 /* While device state flows. Return: 0 when QEMU has written all of it, -errno having said why. */
-static int send_wait_state(struct send *s)
+int send_wait_state(struct send *s)
 {
 	uint64_t last_bytes = 0, last_ns = now_ns();
 

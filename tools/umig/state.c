@@ -21,6 +21,12 @@ struct state_piece {
 	uint8_t data[];
 };
 
+/* A sink: STATE frames. */
+int state_to_link(void *link, const void *data, uint32_t length)
+{
+	return link_send_state(link, data, length);
+}
+
 static void *state_read(void *arg)
 {
 	struct state_reader *s = arg;
@@ -43,7 +49,7 @@ static void *state_read(void *arg)
 			break;
 		XXH3_64bits_update(hash, buf, (size_t)n);
 		s->bytes += (uint64_t)n;
-		s->error = link_send_state(s->link, buf, (uint32_t)n);
+		s->error = s->sink(s->sink_arg, buf, (uint32_t)n);
 	}
 	if (!s->error)
 		s->sum = XXH3_64bits_digest(hash);
@@ -57,13 +63,14 @@ static void *state_read(void *arg)
 }
 
 /* Takes over @fd, also if it fails. */
-int state_reader_start(struct state_reader *s, int fd, struct link *link)
+int state_reader_start(struct state_reader *s, int fd, state_sink sink, void *arg)
 {
 	int ret;
 
 	memset(s, 0, sizeof(*s));
 	s->fd = fd;
-	s->link = link;
+	s->sink = sink;
+	s->sink_arg = arg;
 	s->done_fd = eventfd(0, EFD_CLOEXEC);
 	ret = s->done_fd < 0 ? errno : pthread_create(&s->thread, NULL, state_read, s);
 	s->started = !ret;

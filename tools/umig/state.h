@@ -10,15 +10,19 @@
 
 #include "link.h"
 
+/* Takes the next bytes of device state. Return: 0 or -errno. */
+typedef int (*state_sink)(void *arg, const void *data, uint32_t length);
+
 /**
- * struct state_reader - a thread that turns what QEMU writes into STATE frames
+ * struct state_reader - a thread that hands what QEMU writes to a sink
  * @done_fd: eventfd, readable once the thread is at its end
  * @error: 0 or -errno, valid then, as @bytes and @sum are
  */
 struct state_reader {
 	int fd;
 	int done_fd;
-	struct link *link;
+	state_sink sink;
+	void *sink_arg;
 	pthread_t thread;
 	bool started;
 	int error;
@@ -26,7 +30,8 @@ struct state_reader {
 	uint64_t sum;
 };
 
-int state_reader_start(struct state_reader *s, int fd, struct link *link);
+int state_to_link(void *link, const void *data, uint32_t length);
+int state_reader_start(struct state_reader *s, int fd, state_sink sink, void *arg);
 void state_reader_stop(struct state_reader *s);
 
 struct state_piece;

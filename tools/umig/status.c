@@ -117,7 +117,7 @@ static void status_phase(char *buf, size_t size, const json_t *o)
 	const char *phase = json_string_value(json_object_get(o, "phase"));
 
 	if (json_is_number(lost))
-		snprintf(buf, size, "source lost %.0f s", json_number_value(lost));
+		snprintf(buf, size, "no source %.0f s", json_number_value(lost));
 	else if (json_is_true(json_object_get(o, "paused")))
 		snprintf(buf, size, "paused");
 	else
@@ -137,7 +137,7 @@ static void status_row(const json_t *o)
 		/* Rounded down: what misses one page is not whole. */
 		snprintf(share, sizeof(share), "%" PRIu64 ".%" PRIu64 "%%", present * 100 / total,
 			 present * 1000 / total % 10);
-		snprintf(missing, sizeof(missing), "%.1f MiB",
+		snprintf(missing, sizeof(missing), "%.1fM",
 			 (double)(total - present) * UMIG_PAGE_SIZE / (1 << 20));
 		snprintf(faults, sizeof(faults), "%" PRIu64, status_u64(o, "demand_pages"));
 	}
@@ -147,7 +147,7 @@ static void status_row(const json_t *o)
 	}
 	if (rate)
 		snprintf(limit, sizeof(limit), "%.4g MiB/s", (double)rate / (1 << 20));
-	printf("%7" PRIu64 " %-5s %-18s %6s %12s %7s %6s %6s %s\n", status_u64(o, "pid"),
+	printf("%7" PRIu64 " %-8s %-16.16s %6s %9s %6s %6s %6s %s\n", status_u64(o, "pid"),
 	       json_string_value(json_object_get(o, "command")), phase, share, missing, faults,
 	       p50, p99, limit);
 }
@@ -188,7 +188,7 @@ static int status_show(const char *dir, uint64_t only, bool json)
 		return ret;
 	}
 	if (ret > 0)
-		printf("%7s %-5s %-18s %6s %12s %7s %6s %6s %s\n", "PID", "UMIG", "PHASE",
+		printf("%7s %-8s %-16s %6s %9s %6s %6s %6s %s\n", "PID", "UMIG", "PHASE",
 		       "THERE", "MISSING", "FAULTS", "P50", "P99", "LIMIT");
 	json_array_foreach(all, i, one)
 		status_row(one);

@@ -19,6 +19,8 @@ static const struct subcommand *const subcommands[] = {
 	&serve_subcommand,
 	&send_subcommand,
 	&recv_subcommand,
+	&snapshot_subcommand,
+	&restore_subcommand,
 	&status_subcommand,
 	&set_subcommand,
 };
