@@ -22,7 +22,7 @@ test_packages="
 	gcc make libc6-dev pkg-config
 	linux-headers-amd64 linux-headers-6.12-amd64 linux-source-6.12
 	qemu-system-x86 qemu-utils busybox-static cpio kmod xz-utils procps psmisc
-	socat jq gzip python3
+	socat jq gzip python3 gnuplot-nox
 	libnbd-dev libnbd-bin libjansson-dev libxxhash-dev libseccomp-dev
 	nbdkit nbdkit-plugin-dev"
 demo_packages=$test_packages

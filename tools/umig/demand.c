@@ -208,7 +208,9 @@ static void demand_complete(struct demand *d, struct want *w)
 	if (!fill_data(t, w->region, w->page, 1, w->read.buf, FILL_DEMAND)) {
 		uint64_t now = now_ns();
 
-		latency_add(&t->demand_latency, now > w->time_ns ? now - w->time_ns : 0);
+		now = now > w->time_ns ? now - w->time_ns : 0;
+		latency_add(&t->demand_latency, now);
+		transfer_note_fault(t, w->read.offset, now);
 	}
 	w->region = NULL;
 	d->nr_wants--;

@@ -112,7 +112,31 @@ void progress_line(struct progress *p, uint64_t present_pages, uint64_t total_pa
 		progress_draw(p, present_pages, total_pages, tail);
 }
 
-void progress_show(struct progress *p, const struct transfer *t)
+/* What was answered since the last time: [seconds, offset, nanoseconds] each. */
+static void progress_faults(const struct progress *p, struct transfer *t)
+{
+	struct fault *faults;
+	unsigned int nr, i;
+	json_t *list;
+
+	pthread_mutex_lock(&t->lock);
+	faults = t->faults;
+	nr = t->nr_faults;
+	t->faults = NULL;
+	t->nr_faults = 0;
+	pthread_mutex_unlock(&t->lock);
+	list = nr ? json_array() : NULL;
+	for (i = 0; i < nr; i++)
+		json_array_append_new(list, json_pack("[f, I, I]",
+						      (double)(faults[i].at_ns - p->started_ns) / 1e9,
+						      (json_int_t)faults[i].offset,
+						      (json_int_t)faults[i].ns));
+	if (nr)
+		progress_print_json(json_pack("{s:s, s:o}", "event", "faults", "faults", list));
+	free(faults);
+}
+
+void progress_show(struct progress *p, struct transfer *t)
 {
 	uint64_t present = transfer_present_pages(t), total = transfer_total_pages(t);
 	uint64_t demand = atomic_load(&t->pages[FILL_DEMAND]);
@@ -123,6 +147,7 @@ void progress_show(struct progress *p, const struct transfer *t)
 	if (!progress_due(p, present))
 		return;
 	if (p->json) {
+		progress_faults(p, t);
 		progress_print_json(json_pack("{s:s, s:f, s:I, s:I, s:f, s:I, s:I, s:I}",
 					      "event", "progress", "seconds",
 					      (double)(now_ns() - p->started_ns) / 1e9,

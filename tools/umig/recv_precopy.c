@@ -39,7 +39,7 @@ int recv_precopy_start(struct recv *r)
 /* Twice a second; shows it here, too. */
 int recv_precopy_tell(struct recv *r)
 {
-	const struct transfer *t = &r->transfer;
+	struct transfer *t = &r->transfer;
 	struct control_message msg = {
 		.type = CONTROL_PROGRESS,
 		.present = transfer_present_pages(t),

@@ -334,6 +334,10 @@ int recv_resume_guest(struct recv *r)
 	}
 	r->resume_ms = r->load_ms + (double)(now_ns() - begin) / 1e6;
 	r->resumed = true;
+	if (r->json)
+		progress_print_json(json_pack("{s:s, s:f, s:f, s:f}", "event", "resumed",
+					      "seconds", (double)(now_ns() - r->progress.started_ns) / 1e9,
+					      "load_ms", r->load_ms, "resume_ms", r->resume_ms));
 	/* A lost connection is dealt with where it shows next. */
 	recv_send_resumed(r);
 	if (r->hello.running)

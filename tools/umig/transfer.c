@@ -240,6 +240,7 @@ void transfer_destroy(struct transfer *t)
 			dev_detach(r->helper);
 	}
 	free(t->regions);
+	free(t->faults);
 	if (t->context >= 0)
 		close(t->context);
 	close(t->stop_fd);
@@ -402,6 +403,19 @@ void transfer_back(struct transfer *t, const void *who)
 		t->lost_by = NULL;
 		log_info("the source %s is back", t->uri);
 	}
+	pthread_mutex_unlock(&t->lock);
+}
+
+/* With --json: kept until progress_show() prints them. */
+void transfer_note_fault(struct transfer *t, uint64_t offset, uint64_t ns)
+{
+	if (!t->json)
+		return;
+	pthread_mutex_lock(&t->lock);
+	if (!t->faults)
+		t->faults = calloc(MAX_FAULTS, sizeof(*t->faults));
+	if (t->faults && t->nr_faults < MAX_FAULTS)
+		t->faults[t->nr_faults++] = (struct fault){ now_ns(), offset, ns };
 	pthread_mutex_unlock(&t->lock);
 }
 

@@ -46,11 +46,22 @@ struct region {
 
 enum fill_kind { FILL_DEMAND, FILL_BACKGROUND, FILL_ZERO, NR_FILL_KINDS };
 
+/* One demand fault that was answered, for the report. */
+struct fault {
+	uint64_t at_ns;
+	uint64_t offset;
+	uint64_t ns;
+};
+
+/* So many are kept until they are printed; a report can do without some. */
+#define MAX_FAULTS	4096
+
 /**
  * struct transfer
  * @uri, @nr_connections, @timeout_ms: set once before the threads start
  * @rate: bytes per second of background reads, 0: no limit; transfer_set_rate() changes it
  * @paused: no background reads are started
+ * @faults: answered since the last time they were printed, with @json
  * @lost_by, @lost_ns: who noticed that the source is lost, and when
  * @whole_view: nothing was present at the start, so the digest covers every page. Set once.
  * @json: events go to stdout as JSON too. Set once.
@@ -89,6 +100,8 @@ struct transfer {
 	const void *lost_by;
 	uint64_t lost_ns;
 	bool no_memory_said;
+	struct fault *faults;
+	unsigned int nr_faults;
 
 	_Atomic uint64_t rate;
 	_Atomic bool paused;
@@ -136,6 +149,7 @@ void transfer_back(struct transfer *t, const void *who);
 void transfer_unreadable(struct transfer *t, struct region *r, uint64_t page, uint64_t nr,
 			 int error);
 void transfer_follow(struct transfer *t, struct region *r, uint64_t page);
+void transfer_note_fault(struct transfer *t, uint64_t offset, uint64_t ns);
 int fill_data(struct transfer *t, struct region *r, uint64_t page, uint64_t nr,
 	      const uint8_t *data, enum fill_kind kind);
 int fill_zero(struct transfer *t, struct region *r, const struct postcopy_range *ranges,

@@ -21,6 +21,7 @@ static const struct subcommand *const subcommands[] = {
 	&recv_subcommand,
 	&snapshot_subcommand,
 	&restore_subcommand,
+	&report_subcommand,
 	&status_subcommand,
 	&set_subcommand,
 };

@@ -45,6 +45,7 @@ extern const struct subcommand send_subcommand;
 extern const struct subcommand recv_subcommand;
 extern const struct subcommand snapshot_subcommand;
 extern const struct subcommand restore_subcommand;
+extern const struct subcommand report_subcommand;
 extern const struct subcommand status_subcommand;
 extern const struct subcommand set_subcommand;
 
