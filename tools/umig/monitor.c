@@ -16,6 +16,7 @@
 #include "address.h"
 #include "log.h"
 #include "monitor.h"
+#include "sandbox.h"
 #include "umig.h"
 
 /* A client that says nothing for so long keeps no other waiting. */
@@ -203,6 +204,7 @@ static void *monitor_thread(void *arg)
 {
 	struct monitor *m = arg;
 
+	sandbox_drop_capabilities();
 	for (;;) {
 		struct pollfd fds[2] = {
 			{ .fd = m->stop_fd, .events = POLLIN },

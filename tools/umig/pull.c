@@ -17,6 +17,7 @@
 #include "monitor.h"
 #include "progress.h"
 #include "pull.h"
+#include "sandbox.h"
 #include "transfer.h"
 #include "umig.h"
 
@@ -249,6 +250,8 @@ static int pull_transfer(struct pull_options *o, int context, int signal_fd)
 			UMIG_REFUSED;
 		goto out;
 	}
+	if (sandbox_enter())
+		goto out;
 	progress_init(&progress, o->json);
 	monitor_start(&monitor, "pull");
 	monitor_transfer(&monitor, &t);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "recv.h"
+#include "sandbox.h"
 #include "umig.h"
 
 /* Waits for the sender and its HELLO. */
@@ -63,6 +64,8 @@ int recv_open_transfer(struct recv *r)
 	ret = transfer_attach(t, r->context, &r->region, 1);
 	/* The transfer closes it. */
 	r->context = -1;
+	if (!ret)
+		ret = sandbox_enter();
 	if (!ret)
 		ret = transfer_start_demand(t);
 	if (ret) {

@@ -240,6 +240,9 @@ const struct subcommand send_subcommand = {
 	"  --pages-listen ADDRESS  where to serve the pages (default: beside the connection)\n"
 	"  --timeout SECONDS       how long to wait for each step of the other side (60)\n"
 	"  --wait SECONDS          how long to wait for 'umig recv' to listen (0: fail at once)\n"
+	"  --precopy               pages flow while the source runs; what it writes to follows\n"
+	"  --rounds N              with --precopy: send what was written to N - 1 times before (1)\n"
+	"  --switch-when BYTES     with --precopy: switch over once no more than this is written to\n"
 	"  --quit                  end the source QEMU when everything has arrived\n"
 	"  --json                  JSON lines on stdout: progress, then a summary\n",
 	.run = send_run,
