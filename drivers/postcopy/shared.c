@@ -261,6 +261,12 @@ int postcopy_mmap_shared(struct postcopy_context *context,
 	if (!err && !converted) {
 		region->shmem_ops = vma->vm_ops;
 		vm_flags_set(vma, VM_MIXEDMAP);
+		/*
+		 * remap_file_pages() maps the file of a VMA again, with the
+		 * file's own method: shmem's, which knows no missing pages.
+		 * What cannot be read cannot be mapped.
+		 */
+		vma->vm_file->f_mode &= ~FMODE_READ;
 		vma->vm_private_data = region;
 		vma->vm_ops = &postcopy_shared_vm_ops;
 		mapper_add_vma(region, vma->vm_mm);
@@ -409,6 +415,7 @@ static int shared_convert_mm(struct postcopy_region *region, struct mm_struct *m
 		vm_flags_clear(vma, VM_MIXEDMAP);
 		vma->vm_ops = region->shmem_ops;
 		vma->vm_private_data = NULL;
+		vma->vm_file->f_mode |= FMODE_READ;
 		mapper_remove_vma(region, mm);
 		atomic_dec(&region->nr_vmas);
 		postcopy_region_put(region);

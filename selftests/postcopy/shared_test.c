@@ -278,6 +278,21 @@ TEST_F(shared, a_moved_mapping_reaches_the_same_pages)
 	EXPECT_EQ(0, pages_wrong(&self->r, 0, NR_PAGES));
 }
 
+/* It would map the file behind the region, past the present map. */
+TEST_F(shared, remap_file_pages_shows_no_missing_page)
+{
+	struct region *r = &self->r;
+
+	EXPECT_EQ(-1, remap_file_pages(r->address, 2 * PAGE, 0, r->offset / PAGE + 4, 0));
+	EXPECT_EQ(EACCES, errno);
+	ASSERT_EQ(0, pages_fill(r, 0, NR_PAGES, NULL));
+	EXPECT_EQ(0, pages_wrong(r, 0, NR_PAGES));
+	ASSERT_EQ(0, region_convert(r, 0, NULL));
+	/* Plain shared memory again */
+	EXPECT_EQ(0, remap_file_pages(r->address, PAGE, 0, r->offset / PAGE + 4, 0));
+	EXPECT_TRUE(page_is_right(r, 4, r->address));
+}
+
 TEST_F(shared, lives_until_the_last_process_unmaps_it)
 {
 	struct postcopy_region_info info;
