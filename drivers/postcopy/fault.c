@@ -43,8 +43,13 @@ static vm_fault_t fault_hand_over(struct vm_fault *vmf)
 	return VM_FAULT_LOCKED;
 }
 
-/* A page that is present and not mapped holds zeros. */
-static vm_fault_t fault_zero(struct vm_fault *vmf)
+/**
+ * postcopy_fault_zero() - map zeros: a page that is present and not mapped
+ * @vmf: a fault in a private mapping
+ *
+ * Context: as postcopy_private_fault().
+ */
+vm_fault_t postcopy_fault_zero(struct vm_fault *vmf)
 {
 	/* Unless the OOM reaper has unmapped it: then the process is dying. */
 	vm_fault_t ret = check_stable_address_space(vmf->vma->vm_mm);
@@ -153,7 +158,7 @@ vm_fault_t postcopy_private_fault(struct vm_fault *vmf)
 
 	/* Pairs with the barrier in postcopy_pages_mark(). */
 	if (test_bit_acquire(index, region->present))
-		return fault_zero(vmf);
+		return postcopy_fault_zero(vmf);
 
 	if (vmf->flags & FAULT_FLAG_REMOTE) {
 		claim = postcopy_claim_of_current(region, index);

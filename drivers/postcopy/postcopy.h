@@ -186,6 +186,9 @@ struct vm_area_struct *postcopy_private_next_vma(struct postcopy_region *region,
 						 unsigned long address,
 						 unsigned long end);
 
+/* child.c */
+void postcopy_child_adopt(struct vm_area_struct *vma, struct postcopy_region *region);
+
 /* shared.c */
 extern const struct vm_operations_struct postcopy_shared_vm_ops;
 int postcopy_mmap_shared(struct postcopy_context *context,
@@ -210,6 +213,7 @@ static inline bool postcopy_vma_of(struct vm_area_struct *vma,
 }
 
 /* fault.c */
+vm_fault_t postcopy_fault_zero(struct vm_fault *vmf);
 vm_fault_t postcopy_private_fault(struct vm_fault *vmf);
 vm_fault_t postcopy_shared_fault(struct vm_fault *vmf);
 vm_fault_t postcopy_shared_map_pages(struct vm_fault *vmf, pgoff_t first,
