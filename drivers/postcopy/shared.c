@@ -137,7 +137,9 @@ const struct vm_operations_struct postcopy_shared_vm_ops = {
 /* Map the backing with shmem's vm_ops and a struct file of the VMA's own. */
 static int shared_map_backing(struct file *backing, struct vm_area_struct *vma)
 {
-	struct file *file = dentry_open(&backing->f_path, O_RDWR, backing->f_cred);
+	/* O_LARGEFILE: or shmem refuses a file of more than 2 GiB. */
+	struct file *file = dentry_open(&backing->f_path, O_RDWR | O_LARGEFILE,
+					backing->f_cred);
 	int err;
 
 	if (IS_ERR(file))
