@@ -199,6 +199,8 @@ static struct postcopy_region *shared_create(struct postcopy_context *context,
 				   VM_NORESERVE);
 	if (IS_ERR(backing))
 		return ERR_CAST(backing);
+	/* Or no write goes beyond 2 GiB. */
+	backing->f_flags |= O_LARGEFILE;
 	region = postcopy_region_create(context, vma, backing);
 	fput(backing);
 	if (IS_ERR(region))
