@@ -21,6 +21,7 @@
 #include <linux/uaccess.h>
 
 #include "postcopy.h"
+#include "trace.h"
 
 /* Pages filled under one hold of mmap_lock: a writer waits for some 0.5 ms. */
 #define FILL_BATCH	512UL
@@ -154,6 +155,7 @@ static long fill_batch(struct postcopy_region *region, const void __user *data,
 		       unsigned long first, unsigned long nr, u64 *nr_filled)
 {
 	struct fill fill = { .data = data };
+	u64 filled_before = *nr_filled;
 	size_t unreadable;
 	long ret;
 
@@ -172,6 +174,8 @@ static long fill_batch(struct postcopy_region *region, const void __user *data,
 		WRITE_ONCE(fill.claim.filler, current);
 		ret = fill_claimed(region, &fill, nr_filled);
 	}
+	if (ret > 0)
+		trace_postcopy_fill(region, first, ret, *nr_filled - filled_before);
 	postcopy_claim_release(region, &fill.claim);
 	return ret;
 }

@@ -59,6 +59,7 @@ static int __init postcopy_init(void)
 		pr_err("cannot register the device (error %d)\n", err);
 		goto err_zero;
 	}
+	postcopy_observe_init();
 	return 0;
 
 err_zero:
@@ -70,6 +71,7 @@ err_req:
 
 static void __exit postcopy_exit(void)
 {
+	postcopy_observe_exit();
 	misc_deregister(&postcopy_device);
 	/*
 	 * The last reference may have been put by a thread that has yet to

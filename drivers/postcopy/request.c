@@ -29,6 +29,7 @@
 #include <linux/uaccess.h>
 
 #include "postcopy.h"
+#include "trace.h"
 
 /* How many requests read() hands out under one hold of the queue's lock. */
 #define REQ_READ_BATCH	16
@@ -157,6 +158,7 @@ struct postcopy_req *postcopy_req_find(struct postcopy_region *region,
 			fresh = NULL;
 			req_enqueue(region, req);
 			atomic64_inc(&region->total_requests);
+			trace_postcopy_request(region, index, 1, 1);
 			wake_up_interruptible_poll(&region->helper_wait,
 						   EPOLLIN | EPOLLRDNORM);
 		}

@@ -15,7 +15,8 @@ usage()
 {
 	cat <<-END
 	usage: vm.sh [options] -- command [args]
-	  --kernel K      6.1 (default), 6.12, a release name or the path of a bzImage
+	  --kernel K      6.1 (default), 6.12, debug, kcsan, a release name or the path of a
+	                  bzImage
 	  --modules DIR   DIR/lib/modules/RELEASE has its modules
 	  --smp N         processors (2)
 	  --mem SIZE      memory (2G)
@@ -115,6 +116,13 @@ if [ "$interactive" ]; then
 	size=$(stty size 2>/dev/null) || size=
 	cmdline="$cmdline vm.interactive=${size/ /x}"
 fi
+case $kernel in
+debug|kcsan)
+	# QEMU's tables of interrupt routes are a program that takes longer here than
+	# the 30 s that ACPI gives it, twice: the MP table has them too.
+	cmdline="$cmdline acpi=noirq"
+	;;
+esac
 if [ "$modules" ] && [ "$modules" != / ]; then
 	cmdline="$cmdline vm.modules=$(cd "$modules" && pwd)/lib/modules"
 fi
