@@ -130,7 +130,14 @@ static vm_fault_t fault_missing(struct postcopy_region *region,
 	fault_account_wait(region, ktime_get_ns() - start);
 	postcopy_req_put(req);
 	postcopy_region_put(region);
-	/* Present, interrupted or expired: it comes back if it still wants it. */
+	/*
+	 * Present, interrupted or expired: it comes back if it still wants it.
+	 * An access from user mode does by itself: to say that the fault is
+	 * complete, with the lock dropped, saves the core looking at it again.
+	 * NOPAGE: ->fault has no page to map.
+	 */
+	if (flags & FAULT_FLAG_USER)
+		return VM_FAULT_COMPLETED | VM_FAULT_NOPAGE;
 	return VM_FAULT_RETRY;
 }
 
@@ -139,7 +146,7 @@ static vm_fault_t fault_missing(struct postcopy_region *region,
  * @vmf: the fault; for a write the core has allocated vmf->cow_page
  *
  * Context: mmap_lock for reading or the per-VMA lock; given up if it waits,
- * and then VM_FAULT_RETRY is returned.
+ * and then VM_FAULT_RETRY or VM_FAULT_COMPLETED is returned.
  */
 vm_fault_t postcopy_private_fault(struct vm_fault *vmf)
 {
