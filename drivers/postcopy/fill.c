@@ -2,7 +2,8 @@
 /*
  * Making pages present with data.
  *
- * A fill runs the core's own fault handling on the owner's address, in the
+ * Where it can, a fill has the core map many new pages at once (install.c).
+ * Otherwise it runs the core's own fault handling on the owner's address, in the
  * helper's thread: the core allocates the anonymous page with the owner's NUMA
  * policy and memory cgroup, calls our ->fault, which recognises the fill by its
  * claim and copies the helper's data into that page, and then maps it. So the
@@ -33,6 +34,8 @@ struct fill {
 	const void __user *data;	/* of the page at index */
 	unsigned long index;
 	struct vm_area_struct *vma;	/* the last one used */
+	unsigned long one_by_one;	/* pages below go through ->fault */
+	struct postcopy_install install;
 	bool supplied;			/* ->fault has been called for index */
 	bool unreadable;		/* data was not there */
 };
@@ -113,6 +116,49 @@ static int fill_page(struct postcopy_region *region, struct fill *fill)
 	return -EIO;
 }
 
+/* The pages from fill->index on that are in the same VMA. */
+static unsigned long fill_run(struct postcopy_region *region, struct fill *fill,
+			      const struct vm_area_struct *vma)
+{
+	unsigned long end = (vma->vm_end - region->address) >> PAGE_SHIFT;
+
+	return min3(end - fill->index, fill->claim.last + 1 - fill->index,
+		    (unsigned long)fill->install.nr_slots);
+}
+
+/*
+ * Fill the page at fill->index and, if it can, those after it. Returns how many
+ * pages were dealt with, at least 1, or -errno.
+ */
+static long fill_some(struct postcopy_region *region, struct fill *fill,
+		      u64 *nr_filled)
+{
+	struct vm_area_struct *vma;
+	unsigned long nr;
+	long ret;
+
+	if (test_bit(fill->index, region->present))
+		return 1;
+	if (fill->index >= fill->one_by_one) {
+		vma = fill_vma(region, fill, region->address +
+						     (fill->index << PAGE_SHIFT));
+		if (!vma)
+			return 1;
+		nr = fill_run(region, fill, vma);
+		ret = postcopy_install(&fill->install, region, vma, fill->index,
+				       nr, fill->data, nr_filled);
+		if (ret)
+			return ret;
+		/* The way for all cases; the first page makes an anon_vma. */
+		fill->one_by_one = fill->index + (vma->anon_vma ? nr : 1);
+	}
+	ret = fill_page(region, fill);
+	if (ret < 0)
+		return ret;
+	*nr_filled += ret;
+	return 1;
+}
+
 /*
  * Fill the missing ones among fill->claim's pages, under one hold of mmap_lock.
  * Returns how many pages were dealt with or, if not even one was, -errno.
@@ -121,33 +167,31 @@ static long fill_claimed(struct postcopy_region *region, struct fill *fill,
 			 u64 *nr_filled)
 {
 	const struct postcopy_claim *claim = &fill->claim;
-	const void __user *data = fill->data;
-	long done, err = 0;
+	long done, ret = 0;
 
 	if (!mmget_not_zero(region->mm))
 		return -ESRCH;
-	err = mmap_read_lock_killable(region->mm);
-	if (err)
+	done = mmap_read_lock_killable(region->mm);
+	if (done)
 		goto out_mm;
 	fill->vma = NULL;
-	for (fill->index = claim->first; fill->index <= claim->last; fill->index++) {
-		fill->data = data + ((fill->index - claim->first) << PAGE_SHIFT);
-		if (test_bit(fill->index, region->present))
-			continue;
-		err = fill_page(region, fill);
-		if (err < 0)
+	fill->one_by_one = 0;
+	for (fill->index = claim->first; fill->index <= claim->last; fill->index += ret) {
+		ret = fill_some(region, fill, nr_filled);
+		if (ret < 0)
 			break;
-		*nr_filled += err;
-		err = 0;
+		fill->data += ret << PAGE_SHIFT;
 	}
 	mmap_read_unlock(region->mm);
 	done = fill->index - claim->first;
 	if (done)
 		postcopy_pages_mark(region, claim->first, done);
+	else
+		done = ret;
 out_mm:
 	/* Not the last one here: that would unmap the region under our claim. */
 	mmput_async(region->mm);
-	return err && !done ? err : done;
+	return done;
 }
 
 static long fill_batch(struct postcopy_region *region, const void __user *data,
@@ -170,7 +214,9 @@ static long fill_batch(struct postcopy_region *region, const void __user *data,
 	} else if (!ret) {
 		/* From here on a fault of this thread there is the fill's. */
 		WRITE_ONCE(fill.claim.filler, current);
+		postcopy_install_begin(&fill.install, nr);
 		ret = fill_claimed(region, &fill, nr_filled);
+		postcopy_install_end(&fill.install);
 	}
 	postcopy_claim_release(region, &fill.claim);
 	return ret;

@@ -278,6 +278,39 @@ vm_fault_t postcopy_fill_supply(struct postcopy_claim *claim, struct vm_fault *v
 long postcopy_pages_fill(struct postcopy_region *region,
 			 struct postcopy_pages_fill *fill);
 
+/* install.c */
+/* Pages installed by one call of the core: three pages of arrays for them */
+#define POSTCOPY_INSTALL_BATCH	512UL
+
+/**
+ * struct postcopy_install - new pages on their way into a page table
+ * @pages: allocated and not mapped yet, or NULL, @nr_slots of them
+ * @src: what migrate_vma_pages() wants to know of each
+ * @dst: same
+ * @nr_slots: length of the arrays
+ * @memory: the arrays, if they are not these:
+ * @one_page: @pages
+ * @one_src: @src
+ * @one_dst: @dst
+ */
+struct postcopy_install {
+	struct page **pages;
+	unsigned long *src;
+	unsigned long *dst;
+	unsigned int nr_slots;
+	void *memory;
+	struct page *one_page;
+	unsigned long one_src;
+	unsigned long one_dst;
+};
+
+void postcopy_install_begin(struct postcopy_install *install, unsigned long nr);
+void postcopy_install_end(struct postcopy_install *install);
+long postcopy_install(struct postcopy_install *install,
+		      struct postcopy_region *region, struct vm_area_struct *vma,
+		      unsigned long index, unsigned long nr,
+		      const void __user *data, u64 *nr_filled);
+
 /* ranges.c */
 struct postcopy_range *postcopy_ranges_copy(struct postcopy_region *region,
 					    u64 user_ranges, u32 nr_ranges);
