@@ -95,6 +95,7 @@ static vm_fault_t fault_missing(struct postcopy_region *region,
 {
 	unsigned int flags = vmf->flags;
 	struct postcopy_req *req;
+	bool is_new = false;
 	u64 start;
 
 	if (postcopy_poisoned(region, index))
@@ -106,29 +107,32 @@ static vm_fault_t fault_missing(struct postcopy_region *region,
 		return VM_FAULT_SIGBUS;
 
 	atomic64_inc(&region->total_faults);
-	req = postcopy_req_find(region, index, flags & FAULT_FLAG_WRITE);
+	start = ktime_get_ns();
+	req = postcopy_req_find(region, index, flags & FAULT_FLAG_WRITE, start,
+				&is_new);
 	if (IS_ERR(req))
 		return VM_FAULT_OOM;
 	if (!req)	/* things have just changed: have it looked at again */
 		return VM_FAULT_NOPAGE;
+	if (is_new)
+		postcopy_req_announce(region, !(flags & FAULT_FLAG_RETRY_NOWAIT));
 	if (postcopy_policy_expired(region, req)) {
-		postcopy_req_put(req);
+		postcopy_req_put(region, req);
 		return VM_FAULT_SIGBUS;
 	}
 
 	if (flags & FAULT_FLAG_RETRY_NOWAIT) {
 		/* KVM's asynchronous page fault: the lock stays as it is. */
-		postcopy_req_put(req);
+		postcopy_req_put(region, req);
 		return VM_FAULT_RETRY;
 	}
 
 	/* With the lock goes the VMA and its reference on the region. */
 	postcopy_region_get(region);
 	release_fault_lock(vmf);
-	start = ktime_get_ns();
 	postcopy_policy_wait(region, req, fault_wait_state(flags));
 	fault_account_wait(region, ktime_get_ns() - start);
-	postcopy_req_put(req);
+	postcopy_req_put(region, req);
 	postcopy_region_put(region);
 	/*
 	 * Present, interrupted or expired: it comes back if it still wants it.

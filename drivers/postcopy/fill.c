@@ -12,8 +12,8 @@
  *
  * The data is copied with page faults disabled, for mmap_lock of the owner is
  * held: taking a fault on the helper's memory there would nest two mmap_locks.
- * It is faulted in before; if it has been paged out again meanwhile the fill
- * stops there and goes round again.
+ * It is faulted in before (a single page: if it turns out not to be there); if it
+ * has been paged out again meanwhile the fill stops there and goes round again.
  */
 #include <linux/highmem.h>
 #include <linux/pagemap.h>
@@ -33,7 +33,6 @@ struct fill {
 	struct postcopy_claim claim;
 	const void __user *data;	/* of the page at index */
 	unsigned long index;
-	struct vm_area_struct *vma;	/* the last one used */
 	unsigned long one_by_one;	/* pages below go through ->fault */
 	struct postcopy_install install;
 	bool supplied;			/* ->fault has been called for index */
@@ -72,16 +71,17 @@ vm_fault_t postcopy_fill_supply(struct postcopy_claim *claim, struct vm_fault *v
 
 /* The owner's VMA for a page of the region, or NULL if it has unmapped it. */
 static struct vm_area_struct *fill_vma(struct postcopy_region *region,
-				       struct fill *fill, unsigned long address)
+				       unsigned long address)
 {
-	struct vm_area_struct *vma = fill->vma;
+	struct vm_area_struct *vma = READ_ONCE(region->vma_hint);
 
 	mmap_assert_locked(region->mm);
 	if (!vma || address < vma->vm_start || address >= vma->vm_end) {
 		vma = vma_lookup(region->mm, address);
 		if (vma && !postcopy_vma_of(vma, region))
 			vma = NULL;
-		fill->vma = vma;
+		if (vma)
+			WRITE_ONCE(region->vma_hint, vma);
 	}
 	return vma;
 }
@@ -90,7 +90,7 @@ static struct vm_area_struct *fill_vma(struct postcopy_region *region,
 static int fill_page(struct postcopy_region *region, struct fill *fill)
 {
 	unsigned long address = region->address + (fill->index << PAGE_SHIFT);
-	struct vm_area_struct *vma = fill_vma(region, fill, address);
+	struct vm_area_struct *vma = fill_vma(region, address);
 	unsigned int tries;
 	vm_fault_t ret;
 
@@ -140,8 +140,8 @@ static long fill_some(struct postcopy_region *region, struct fill *fill,
 	if (test_bit(fill->index, region->present))
 		return 1;
 	if (fill->index >= fill->one_by_one) {
-		vma = fill_vma(region, fill, region->address +
-						     (fill->index << PAGE_SHIFT));
+		vma = fill_vma(region, region->address +
+				       (fill->index << PAGE_SHIFT));
 		if (!vma)
 			return 1;
 		nr = fill_run(region, fill, vma);
@@ -174,7 +174,6 @@ static long fill_claimed(struct postcopy_region *region, struct fill *fill,
 	done = mmap_read_lock_killable(region->mm);
 	if (done)
 		goto out_mm;
-	fill->vma = NULL;
 	fill->one_by_one = 0;
 	for (fill->index = claim->first; fill->index <= claim->last; fill->index += ret) {
 		ret = fill_some(region, fill, nr_filled);
@@ -194,17 +193,19 @@ out_mm:
 	return done;
 }
 
+/* How many of the pages of data can be read. */
+static unsigned long fill_fault_in(const void __user *data, unsigned long nr)
+{
+	return nr - DIV_ROUND_UP(fault_in_readable(data, nr << PAGE_SHIFT), PAGE_SIZE);
+}
+
 static long fill_batch(struct postcopy_region *region, const void __user *data,
 		       unsigned long first, unsigned long nr, u64 *nr_filled)
 {
-	struct fill fill = { .data = data };
-	size_t unreadable;
+	struct fill fill __uninitialized;
 	long ret;
 
-	unreadable = fault_in_readable(data, nr << PAGE_SHIFT);
-	nr -= DIV_ROUND_UP(unreadable, PAGE_SIZE);
-	if (!nr)
-		return -EFAULT;
+	fill.data = data;
 	ret = postcopy_claim_killable(region, &fill.claim, first, first + nr - 1);
 	if (ret)
 		return ret;
@@ -236,7 +237,7 @@ long postcopy_pages_fill(struct postcopy_region *region,
 	const void __user *data = u64_to_user_ptr(fill->data);
 	unsigned long first, nr, done = 0;
 	u64 nr_filled = 0;
-	long ret;
+	long ret = 0;
 
 	if (fill->flags)
 		return -EINVAL;
@@ -251,14 +252,24 @@ long postcopy_pages_fill(struct postcopy_region *region,
 		return -EFAULT;
 
 	while (done < nr) {
+		unsigned long batch = min(nr - done, FILL_BATCH);
+
+		/* One page is most often just received: try it as it is. */
+		if (batch > 1 || ret == -EAGAIN) {
+			batch = fill_fault_in(data + (done << PAGE_SHIFT), batch);
+			if (!batch) {
+				ret = -EFAULT;
+				break;
+			}
+		}
 		ret = fill_batch(region, data + (done << PAGE_SHIFT), first + done,
-				 min(nr - done, FILL_BATCH), &nr_filled);
+				 batch, &nr_filled);
 		if (ret > 0)
 			done += ret;
-		/* EAGAIN: paged out between being faulted in and copied. */
+		/* EAGAIN: not there, or paged out between being faulted in and copied. */
 		else if (ret != -EAGAIN)
 			break;
-		if (signal_pending(current))
+		if (done == nr || signal_pending(current))
 			break;
 		cond_resched();
 	}

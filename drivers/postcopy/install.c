@@ -74,7 +74,8 @@ void postcopy_install_end(struct postcopy_install *install)
 	for (i = 0; i < install->nr_slots; i++)
 		if (install->pages[i])
 			put_page(install->pages[i]);
-	kfree(install->memory);
+	if (install->memory)
+		kfree(install->memory);
 }
 
 /* Have new pages in the first slots; the number of slots that have one. */
@@ -182,11 +183,12 @@ long postcopy_install(struct postcopy_install *install,
 		      const void __user *data, u64 *nr_filled)
 {
 	unsigned long address = region->address + (index << PAGE_SHIFT);
-	struct vm_area_struct pseudo = *vma;
-	struct migrate_vma migrate;
+	struct vm_area_struct pseudo __uninitialized;
+	struct migrate_vma migrate __uninitialized;
 	unsigned int copied;
 
 	mmap_assert_locked(region->mm);
+	memcpy(&pseudo, vma, sizeof(pseudo));
 	if (!(pseudo.vm_flags & VM_WRITE) || !pseudo.anon_vma ||
 	    (nr < INSTALL_MIN_NOTIFIED && mm_has_notifiers(region->mm)))
 		return 0;

@@ -112,6 +112,12 @@ struct postcopy_region {
 	struct pid *helper_pid;
 	u64 total_attached;
 
+	/*
+	 * Private: one of the VMAs in mm or NULL, to be looked at first. Set
+	 * with mmap_lock held for reading, cleared when it goes, with it held
+	 * for writing.
+	 */
+	struct vm_area_struct *vma_hint;
 	/* Private: in mm, VMAs of forked children do not count. Shared: in all. */
 	atomic_t nr_vmas;
 
@@ -124,6 +130,7 @@ struct postcopy_region {
 	wait_queue_head_t claims_wait;
 
 	atomic_long_t nr_requests;	/* in all buckets; see postcopy_pages_mark() */
+	struct postcopy_req *spare_req;	/* free, or NULL; taken by xchg() */
 	spinlock_t queue_lock;
 	/* Under queue_lock. */
 	struct list_head queued;	/* no helper has read them; by rising seq */
@@ -233,11 +240,21 @@ struct postcopy_req {
 	bool taken;
 };
 
+/* How many requests are handed out under one hold of the queue's lock. */
+#define POSTCOPY_READ_BATCH	16U
+
+void postcopy_req_free_spare(struct postcopy_region *region);
 struct postcopy_req *postcopy_req_find(struct postcopy_region *region,
-				       unsigned long index, bool write);
-void postcopy_req_put(struct postcopy_req *req);
+				       unsigned long index, bool write,
+				       u64 time_ns, bool *is_new);
+void postcopy_req_put(struct postcopy_region *region, struct postcopy_req *req);
+void postcopy_req_announce(struct postcopy_region *region, bool sleeps);
 void postcopy_req_answer(struct postcopy_region *region,
 			 unsigned long first, unsigned long nr);
+unsigned int postcopy_req_peek(struct postcopy_region *region,
+			       struct postcopy_request *requests, unsigned int nr,
+			       u64 *last_seq);
+void postcopy_req_commit(struct postcopy_region *region, u64 last_seq);
 ssize_t postcopy_req_read(struct postcopy_region *region,
 			  struct postcopy_request __user *buffer, size_t nr);
 void postcopy_req_requeue(struct postcopy_region *region);
@@ -352,6 +369,7 @@ union postcopy_ioctl_arg {
 	struct postcopy_region_info region_info;
 	struct postcopy_region_convert region_convert;
 	struct postcopy_helper_attach helper_attach;
+	struct postcopy_helper_exchange helper_exchange;
 	struct postcopy_pages_fill pages_fill;
 	struct postcopy_pages_zero pages_zero;
 	struct postcopy_pages_present pages_present;

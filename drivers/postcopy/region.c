@@ -38,6 +38,7 @@ static void region_free(struct kref *kref)
 	WARN_ON_ONCE(!list_empty(&region->mappers));
 	if (region->backing)
 		fput(region->backing);
+	postcopy_req_free_spare(region);
 	kvfree(region->present);
 	kvfree(region->poisoned);
 	kvfree(region->buckets);

@@ -31,6 +31,7 @@
 
 enum helper_loop {
 	OURS_READ,		/* read() + FILL */
+	OURS_EXCHANGE,		/* EXCHANGE */
 	RIVAL_POLL,		/* poll() + read() + UFFDIO_COPY */
 	RIVAL_READ,		/* read() + UFFDIO_COPY */
 };
@@ -59,6 +60,32 @@ static void serve_ours_read(struct demand *d)
 	}
 }
 
+static void serve_ours_exchange(struct demand *d)
+{
+	struct postcopy_request request[16];
+	struct postcopy_helper_exchange exchange = {
+		.size = sizeof(exchange),
+		.flags = POSTCOPY_EXCHANGE_WAIT,
+		.requests = (uintptr_t)request,
+		.nr_requests = 16,
+	};
+	size_t done = 0, i;
+
+	while (done < d->nr) {
+		if (done + 1 == d->nr && exchange.length)
+			exchange.nr_requests = 0;
+		must(!ioctl(d->r.helper, POSTCOPY_HELPER_EXCHANGE, &exchange));
+		done += exchange.length ? 1 : 0;
+		if (!exchange.out_nr_requests)
+			continue;
+		for (i = 0; i + 1 < exchange.out_nr_requests; i++, done++)
+			bench_fill(&d->r, request[i].offset, PAGE, d->page);
+		exchange.offset = request[i].offset;
+		exchange.length = PAGE;
+		exchange.data = (uintptr_t)d->page;
+	}
+}
+
 static void serve_rival(struct demand *d)
 {
 	struct pollfd fds[2] = {
@@ -84,6 +111,8 @@ static void *serve(void *arg)
 
 	if (d->loop == RIVAL_POLL || d->loop == RIVAL_READ)
 		serve_rival(d);
+	else if (d->loop == OURS_EXCHANGE)
+		serve_ours_exchange(d);
 	else
 		serve_ours_read(d);
 	return NULL;
@@ -265,7 +294,7 @@ void bench_demand(void)
 			.name = name,
 			.unit = "fault",
 			.target = 0.80,
-			.ours = demand_measure(OURS_READ, process, write),
+			.ours = demand_measure(OURS_EXCHANGE, process, write),
 			.rival = demand_measure(RIVAL_POLL, process, write),
 			.floor = floor_round_trip(process) + floor_fault(),
 		};
