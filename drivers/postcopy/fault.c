@@ -237,15 +237,36 @@ vm_fault_t postcopy_shared_fault(struct vm_fault *vmf)
 	return fault_missing(region, index, vmf);
 }
 
+/*
+ * Is anything mapped from first to last, or just before? Then accesses are near
+ * each other and those to come are worth the mapping. Page tables stay: nothing
+ * collapses them, see shared.c. A page that is just being mapped or unmapped may
+ * be missed.
+ */
+static bool fault_has_neighbour(struct vm_fault *vmf, pgoff_t first, pgoff_t last)
+{
+	unsigned long address = vmf->address & PAGE_MASK;
+	pte_t *table = pte_offset_kernel(vmf->pmd, address & PMD_MASK);
+	unsigned long at = (address & ~PMD_MASK) >> PAGE_SHIFT;
+	unsigned long from = at - min(at, vmf->pgoff - first + 1);
+	unsigned long to = min(at + (last - vmf->pgoff), PTRS_PER_PTE - 1UL);
+
+	for (; from <= to; from++)
+		if (!pte_none(READ_ONCE(table[from])))
+			return true;
+	return false;
+}
+
 /**
  * postcopy_shared_map_pages() - ->map_pages of a shared region: fault-around
  * @vmf: a read fault
  * @first: page of the RAM image from which to map what is there
  * @last: the last such page
  *
- * Only the run of present pages around the fault is mapped, and only where there
- * is a page table: into an empty PMD shmem's method might put a huge page. None
- * goes away meanwhile, see shared.c on collapsing.
+ * Only the run of present pages around the fault is mapped, only if it is not the
+ * first access thereabouts, and only where there is a page table: into an empty PMD
+ * shmem's method might put a huge page. None goes away meanwhile, see shared.c on
+ * collapsing.
  *
  * Context: as postcopy_private_fault(), and RCU read lock.
  */
@@ -258,7 +279,8 @@ vm_fault_t postcopy_shared_map_pages(struct vm_fault *vmf, pgoff_t first,
 	unsigned long i;
 	int srcu;
 
-	if (index >= region->nr_pages || pmd_none(*vmf->pmd))
+	if (index >= region->nr_pages || pmd_none(*vmf->pmd) ||
+	    !fault_has_neighbour(vmf, first, last))
 		return 0;
 	srcu = srcu_read_lock(&shared_faults);
 	if (!test_bit_acquire(index, region->present))

@@ -195,6 +195,8 @@ struct vm_area_struct *postcopy_private_next_vma(struct postcopy_region *region,
 
 /* shared.c */
 extern const struct vm_operations_struct postcopy_shared_vm_ops;
+void postcopy_shared_init(void);
+void postcopy_shared_exit(void);
 int postcopy_mmap_shared(struct postcopy_context *context,
 			 struct vm_area_struct *vma);
 int postcopy_mmap_helper(struct postcopy_region *region,

@@ -102,9 +102,12 @@ struct region bench_region_shared(size_t nr_pages, char **helper_memory)
 	must(r.id);
 	must(!region_attach(&r));
 	if (helper_memory) {
-		*helper_memory = mmap(NULL, r.length, PROT_READ | PROT_WRITE, MAP_SHARED,
+		/* At a multiple of 2 MiB, so that huge pages can be mapped. */
+		*helper_memory = mmap(memory_missing(r.length), r.length,
+				      PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
 				      r.helper, 0);
 		must(*helper_memory != MAP_FAILED);
+		must(!madvise(*helper_memory, r.length, MADV_HUGEPAGE));
 	}
 	return r;
 }
