@@ -120,6 +120,8 @@ void transfer_unreadable(struct transfer *t, struct region *r, uint64_t page, ui
 void transfer_follow(struct transfer *t, struct region *r, uint64_t page);
 int fill_data(struct transfer *t, struct region *r, uint64_t page, uint64_t nr,
 	      const uint8_t *data, enum fill_kind kind);
+int fill_demand(struct transfer *t, struct region *r, uint64_t page, const uint8_t *data,
+		struct postcopy_request *requests, size_t *nr_requests);
 int fill_zero(struct transfer *t, struct region *r, const struct postcopy_range *ranges,
 	      size_t nr);
 void *demand_thread(void *arg);
