@@ -196,6 +196,7 @@ static const struct {
 	{ "converted", bench_converted },
 	{ "scale", bench_scale },
 	{ "threads", bench_threads },
+	{ "pull", bench_pull },
 };
 
 int main(int argc, char **argv)

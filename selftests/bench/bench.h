@@ -86,5 +86,6 @@ void bench_shared(void);
 void bench_converted(void);
 void bench_scale(void);
 void bench_threads(void);
+void bench_pull(void);
 
 #endif

@@ -25,7 +25,7 @@ while [ $# -gt 0 ]; do
 	shift
 done
 names=("$@")
-[ $# -gt 0 ] || names=(demand bulk shared converted scale threads)
+[ $# -gt 0 ] || names=(demand bulk shared converted scale threads pull)
 
 results=build/bench
 mkdir -p "$results"
@@ -39,8 +39,8 @@ vm()
 	shift 3
 
 	echo "# kernel $kernel" > "$log"
-	selftests/qemu/vm.sh --kernel "$kernel" --mem 2G --timeout 600 "$@" -- \
-		sh -c "insmod build/$kernel/drivers/postcopy/postcopy.ko && \
+	selftests/qemu/vm.sh --kernel "$kernel" --mem 4G --timeout 900 "$@" -- \
+		sh -c "ip link set lo up && mount -t tmpfs none /dev/shm && insmod build/$kernel/drivers/postcopy/postcopy.ko && \
 			build/selftests/bench $short --clock $clock $name" \
 		>> "$log" 2>&1 || {
 		echo "not ok - bench.$kernel.$name"
@@ -51,11 +51,17 @@ vm()
 
 for kernel in $kernels; do
 	for name in "${names[@]}"; do
-		if [ "$name" != threads ]; then
+		case $name in
+		threads)
+			[ "$short" ] || vm "$kernel" wall "$name" --smp 4
+			;;
+		pull)
+			[ "$short" ] || vm "$kernel" instructions "$name" --icount
+			;;
+		*)
 			vm "$kernel" instructions "$name" --icount
-		elif [ ! "$short" ]; then
-			vm "$kernel" wall "$name" --smp 4
-		fi
+			;;
+		esac
 	done
 done
 selftests/bench/table.py --json "$results/bench.json" "${compare[@]}" "$results"/*.log || failed=1

@@ -48,6 +48,7 @@ enum fill_kind { FILL_DEMAND, FILL_BACKGROUND, FILL_ZERO, NR_FILL_KINDS };
  * @uri, @nr_connections, @timeout_ms: set once before the threads start
  * @rate: bytes per second of background reads, 0: no limit; may change at any time
  * @whole_view: nothing was present at the start, so the digest covers every page. Set once.
+ * @no_digest: nobody will compare the digest's sum, so it is not made. Set once.
  * @json: events go to stdout as JSON too. Set once.
  * @stop_fd: eventfd, readable once the threads are to end; never read
  * @release_fd: eventfd, readable once demand may read pages; never read
@@ -63,6 +64,7 @@ struct transfer {
 	unsigned int nr_regions;
 	int context;
 	bool whole_view;
+	bool no_digest;
 	bool json;
 
 	int stop_fd;
