@@ -130,7 +130,7 @@ static vm_fault_t fault_missing(struct postcopy_region *region,
 	/* With the lock goes the VMA and its reference on the region. */
 	postcopy_region_get(region);
 	release_fault_lock(vmf);
-	postcopy_policy_wait(region, req, fault_wait_state(flags));
+	postcopy_policy_wait(region, req, is_new, fault_wait_state(flags));
 	fault_account_wait(region, ktime_get_ns() - start);
 	postcopy_req_put(region, req);
 	postcopy_region_put(region);

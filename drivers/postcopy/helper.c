@@ -210,9 +210,17 @@ static int exchange_write(struct postcopy_helper_exchange __user *uexchange,
 			  const struct postcopy_helper_exchange *exchange,
 			  unsigned int nr_requests)
 {
-	return put_user(nr_requests, &uexchange->out_nr_requests) ?:
-	       put_user(exchange->out_length, &uexchange->out_length) ?:
-	       put_user(exchange->out_nr_filled, &uexchange->out_nr_filled);
+	if (!user_write_access_begin(uexchange, sizeof(*uexchange)))
+		return -EFAULT;
+	unsafe_put_user(nr_requests, &uexchange->out_nr_requests, err);
+	unsafe_put_user(exchange->out_length, &uexchange->out_length, err);
+	unsafe_put_user(exchange->out_nr_filled, &uexchange->out_nr_filled, err);
+	user_write_access_end();
+	return 0;
+
+err:
+	user_write_access_end();
+	return -EFAULT;
 }
 
 /*
@@ -244,11 +252,10 @@ static long exchange_read(struct postcopy_helper *helper,
 	return ret;
 }
 
-static long helper_exchange(void *object, union postcopy_ioctl_arg *arg,
-			    void __user *uarg)
+static long exchange_run(struct postcopy_helper *helper,
+			 struct postcopy_helper_exchange *exchange,
+			 void __user *uarg)
 {
-	struct postcopy_helper_exchange *exchange = &arg->helper_exchange;
-	struct postcopy_helper *helper = object;
 	struct postcopy_region *region = helper->region;
 	bool reads;
 	long ret;
@@ -276,8 +283,13 @@ static long helper_exchange(void *object, union postcopy_ioctl_arg *arg,
 	return exchange_write(uarg, exchange, 0);
 }
 
+static long helper_exchange(void *object, union postcopy_ioctl_arg *arg,
+			    void __user *uarg)
+{
+	return exchange_run(object, &arg->helper_exchange, uarg);
+}
+
 static const struct postcopy_ioctl helper_ioctls[] = {
-	/* The most frequent first. */
 	{
 		.cmd = POSTCOPY_HELPER_EXCHANGE,
 		.min_size = offsetofend(struct postcopy_helper_exchange, out_nr_filled),
@@ -307,6 +319,13 @@ static const struct postcopy_ioctl helper_ioctls[] = {
 
 static long helper_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
+	struct postcopy_helper_exchange exchange __uninitialized;
+
+	/* Once for each fault: the usual case of it without what suits all. */
+	if (cmd == POSTCOPY_HELPER_EXCHANGE &&
+	    !copy_from_user(&exchange, (void __user *)arg, sizeof(exchange)) &&
+	    exchange.size == sizeof(exchange))
+		return exchange_run(file->private_data, &exchange, (void __user *)arg);
 	return postcopy_ioctl_run(helper_ioctls, ARRAY_SIZE(helper_ioctls),
 				  file->private_data, cmd, arg);
 }

@@ -35,32 +35,24 @@
 #define INSTALL_MIN_NOTIFIED	16UL
 
 /**
- * postcopy_install_begin() - prepare to install pages
- * @install: filled in; for postcopy_install_end()
- * @nr: how many pages there are, at least 1
+ * postcopy_install_alloc() - prepare to install more than one page at once
+ * @install: from postcopy_install_begin(), for postcopy_install_end()
+ * @nr: how many pages there are
  *
  * Context: may sleep. Cannot fail: without memory less is done at once.
  */
-void postcopy_install_begin(struct postcopy_install *install, unsigned long nr)
+void postcopy_install_alloc(struct postcopy_install *install, unsigned long nr)
 {
 	unsigned long slots = min(nr, POSTCOPY_INSTALL_BATCH);
+	void *memory = kcalloc(slots, 3 * sizeof(long), GFP_KERNEL | __GFP_NOWARN);
 
-	install->memory = NULL;
-	install->one_page = NULL;
-	if (slots > 1)
-		install->memory = kcalloc(slots, 3 * sizeof(long),
-					  GFP_KERNEL | __GFP_NOWARN);
-	if (install->memory) {
-		install->nr_slots = slots;
-		install->pages = install->memory;
-		install->src = install->memory + slots * sizeof(long);
-		install->dst = install->memory + 2 * slots * sizeof(long);
-	} else {
-		install->nr_slots = 1;
-		install->pages = &install->one_page;
-		install->src = &install->one_src;
-		install->dst = &install->one_dst;
-	}
+	if (!memory)
+		return;
+	install->memory = memory;
+	install->nr_slots = slots;
+	install->pages = memory;
+	install->src = memory + slots * sizeof(long);
+	install->dst = memory + 2 * slots * sizeof(long);
 }
 
 /**

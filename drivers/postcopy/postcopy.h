@@ -30,6 +30,7 @@
 #include <linux/list.h>
 #include <linux/mm.h>
 #include <linux/mutex.h>
+#include <linux/rcuwait.h>
 #include <linux/sched.h>
 #include <linux/spinlock.h>
 #include <linux/stddef.h>
@@ -172,7 +173,6 @@ bool postcopy_region_permitted(struct postcopy_region *region,
 			       struct postcopy_context *context);
 void postcopy_region_end(struct postcopy_region *region,
 			 enum postcopy_region_state state);
-int postcopy_region_alive(struct postcopy_region *region);
 int postcopy_region_indexes(struct postcopy_region *region, u64 offset,
 			    u64 length, unsigned long *first, unsigned long *nr);
 long postcopy_region_list(struct postcopy_context *context,
@@ -183,6 +183,21 @@ void postcopy_region_describe(struct postcopy_region *region,
 static inline bool postcopy_region_final(struct postcopy_region *region)
 {
 	return READ_ONCE(region->state) >= POSTCOPY_REGION_CONVERTED;
+}
+
+/**
+ * postcopy_region_alive() - is there still something to do for a helper?
+ * @region: the region
+ *
+ * Return: 0, ESRCH (dead) or EALREADY (converted).
+ */
+static inline int postcopy_region_alive(struct postcopy_region *region)
+{
+	enum postcopy_region_state state = READ_ONCE(region->state);
+
+	if (likely(state < POSTCOPY_REGION_CONVERTED))
+		return 0;
+	return state == POSTCOPY_REGION_DEAD ? -ESRCH : -EALREADY;
 }
 
 /* vma.c */
@@ -232,10 +247,14 @@ struct postcopy_req {
 	/* Set once. */
 	unsigned long index;
 	u64 time_ns;
-	struct completion present;
+	/* The thread that made it waits here, others that found it there. */
+	struct rcuwait maker;
+	struct completion others;
+	bool answered;	/* read without a lock */
 	/* Under the bucket's lock. */
 	struct hlist_node hash;
 	u32 flags;
+	bool found;	/* there may be others */
 	/* Under queue_lock. */
 	struct list_head queue;
 	u64 seq;
@@ -290,7 +309,18 @@ long postcopy_pages_query(struct postcopy_region *region,
 int postcopy_poison_alloc(struct postcopy_region *region);
 unsigned long postcopy_poison_set(struct postcopy_region *region,
 				  unsigned long first, unsigned long nr);
-bool postcopy_poisoned(struct postcopy_region *region, unsigned long index);
+
+/**
+ * postcopy_poisoned() - has a missing page been given up?
+ * @region: the region
+ * @index: the page
+ */
+static inline bool postcopy_poisoned(struct postcopy_region *region,
+				     unsigned long index)
+{
+	return unlikely(atomic_long_read_acquire(&region->nr_poisoned)) &&
+	       test_bit(index, region->poisoned);
+}
 
 /* fill.c */
 vm_fault_t postcopy_fill_supply(struct postcopy_claim *claim, struct vm_fault *vmf);
@@ -323,7 +353,28 @@ struct postcopy_install {
 	unsigned long one_dst;
 };
 
-void postcopy_install_begin(struct postcopy_install *install, unsigned long nr);
+void postcopy_install_alloc(struct postcopy_install *install, unsigned long nr);
+
+/**
+ * postcopy_install_begin() - prepare to install pages
+ * @install: filled in; for postcopy_install_end()
+ * @nr: how many pages there are, at least 1
+ *
+ * Context: may sleep.
+ */
+static inline void postcopy_install_begin(struct postcopy_install *install,
+					  unsigned long nr)
+{
+	install->memory = NULL;
+	install->one_page = NULL;
+	install->nr_slots = 1;
+	install->pages = &install->one_page;
+	install->src = &install->one_src;
+	install->dst = &install->one_dst;
+	if (nr > 1)
+		postcopy_install_alloc(install, nr);
+}
+
 void postcopy_install_end(struct postcopy_install *install);
 long postcopy_install(struct postcopy_install *install,
 		      struct postcopy_region *region, struct vm_area_struct *vma,
@@ -348,7 +399,8 @@ long postcopy_pages_discard(struct postcopy_region *region,
 bool postcopy_policy_expired(struct postcopy_region *region,
 			     const struct postcopy_req *req);
 void postcopy_policy_wait(struct postcopy_region *region,
-			  struct postcopy_req *req, unsigned int state);
+			  struct postcopy_req *req, bool made_it,
+			  unsigned int state);
 long postcopy_region_policy(struct postcopy_region *region,
 			    struct postcopy_region_policy *policy);
 bool postcopy_policy_kernel_faults(void);

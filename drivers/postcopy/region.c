@@ -249,24 +249,6 @@ void postcopy_region_end(struct postcopy_region *region,
 }
 
 /**
- * postcopy_region_alive() - is there still something to do for a helper?
- * @region: the region
- *
- * Return: 0, ESRCH (dead) or EALREADY (converted).
- */
-int postcopy_region_alive(struct postcopy_region *region)
-{
-	switch (READ_ONCE(region->state)) {
-	case POSTCOPY_REGION_DEAD:
-		return -ESRCH;
-	case POSTCOPY_REGION_CONVERTED:
-		return -EALREADY;
-	default:
-		return 0;
-	}
-}
-
-/**
  * postcopy_region_indexes() - check a range and turn it into page indexes
  * @region: the region
  * @offset: first byte in the RAM image, as user space gave it

@@ -12,6 +12,9 @@
  * Sequence numbers rise along taken and on along queued, so that going back
  * to the head of the queue restores the order.
  *
+ * The thread that makes a request is woken directly, for most often it is the only
+ * one that waits; those that find the request made wait for its completion.
+ *
  * Becoming present against a fault that comes just then:
  *
  *	CPU 1 (postcopy_pages_mark)		CPU 2 (postcopy_req_find)
@@ -185,13 +188,18 @@ struct postcopy_req *postcopy_req_find(struct postcopy_region *region,
 		refcount_set(&fresh->refs, 1);	/* the table's */
 		fresh->index = index;
 		fresh->time_ns = time_ns;
-		init_completion(&fresh->present);
+		rcuwait_init(&fresh->maker);
+		init_completion(&fresh->others);
+		fresh->answered = false;
+		fresh->found = false;
 		fresh->flags = 0;
 		fresh->taken = false;
 		spin_lock(&bucket->lock);
 		req = req_lookup(bucket, index);
 	}
-	if (!req) {
+	if (req) {
+		req->found = true;
+	} else {
 		hlist_add_head(&fresh->hash, &bucket->requests);
 		atomic_long_inc(&region->nr_requests);
 		smp_mb__after_atomic();	/* see above */
@@ -226,7 +234,11 @@ static void req_answer(struct postcopy_region *region, struct postcopy_bucket *b
 	hlist_del(&req->hash);
 	atomic_long_dec(&region->nr_requests);
 	req_dequeue(region, req);
-	complete_all(&req->present);
+	/* Pairs with req_is_answered() in policy.c. */
+	smp_store_release(&req->answered, true);
+	rcuwait_wake_up(&req->maker);
+	if (req->found)
+		complete_all(&req->others);
 	postcopy_req_put(region, req);
 }
 
