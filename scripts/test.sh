@@ -124,6 +124,12 @@ for kernel in $kernels; do
 	fi
 done
 
+if [ "$everything" ]; then
+	for kernel in $kernels; do
+		check "bench.instructions_on_$kernel" selftests/bench/run.sh --kernel "$kernel" --check
+	done
+fi
+
 if [ "$everything" ] && [ -e tools/umig/Makefile ]; then
 	if make -s -C tools/umig check > "$results/umig.tap" 2>&1; then
 		status=0

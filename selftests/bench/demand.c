@@ -9,8 +9,9 @@
  *
  * All is measured with the helper as a thread of the process that faults, which is
  * how userfaultfd is used, and again with the helper as a process of its own (how
- * umig and CRIU work). The floor is what no helper in user space can avoid: two
- * switches between threads (a futex ping-pong) and a page fault that allocates.
+ * umig and CRIU work). The floor is the least that two threads and a page fault cost
+ * by other means: a futex ping-pong there and back, which takes four system calls,
+ * and a page fault that allocates. A good helper loop needs fewer calls.
  */
 #include <fcntl.h>
 #include <linux/futex.h>

@@ -79,8 +79,11 @@ def print_table(rows):
 
 def check(rows, record):
     now = {(row["kernel"], row["id"]): row for row in rows}
+    kernels = {row["kernel"] for row in rows}
     worse = []
     for entry in record:
+        if entry["kernel"] not in kernels:
+            continue
         row = now.get((entry["kernel"], entry["id"]))
         if not row:
             worse.append(f"row {entry['id']} on {entry['kernel']} was not measured")

@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -44,17 +45,30 @@ struct helper {
 static void *serve_ours(void *arg)
 {
 	struct postcopy_request request[NR_THREADS];
+	struct postcopy_helper_exchange exchange = {
+		.size = sizeof(exchange),
+		.flags = POSTCOPY_EXCHANGE_WAIT,
+		.requests = (uintptr_t)request,
+		.nr_requests = NR_THREADS,
+	};
 	struct helper *h = arg;
-	size_t done = 0;
-	ssize_t i, n;
+	size_t done = 0, i;
 
-	while (done < h->nr) {
-		n = read(h->r.helper, request, sizeof(request));
-		must(n > 0);
-		for (i = 0; i < n / (ssize_t)sizeof(request[0]); i++, done++)
+	for (;;) {
+		/* The last answer is not to wait for another request. */
+		done += exchange.length ? 1 : 0;
+		if (done == h->nr)
+			exchange.nr_requests = 0;
+		must(!ioctl(h->r.helper, POSTCOPY_HELPER_EXCHANGE, &exchange));
+		if (done == h->nr)
+			return NULL;
+		must(exchange.out_nr_requests);
+		for (i = 0; i + 1 < exchange.out_nr_requests; i++, done++)
 			bench_fill(&h->r, request[i].offset, request[i].length, h->page);
+		exchange.offset = request[i].offset;
+		exchange.length = request[i].length;
+		exchange.data = (uintptr_t)h->page;
 	}
-	return NULL;
 }
 
 static void *serve_rival(void *arg)
