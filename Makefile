@@ -53,6 +53,7 @@ selftests: ## the test programs
 	$(MAKE) -C selftests/qemu
 	$(MAKE) -C selftests/guest
 	$(MAKE) -C selftests/postcopy
+	$(MAKE) -C selftests/bench
 
 .PHONY: test
 test: ## all tests, on both kernels in test VMs (KERNEL=, T= to choose)
@@ -61,6 +62,16 @@ test: ## all tests, on both kernels in test VMs (KERNEL=, T= to choose)
 .PHONY: test-debug
 test-debug: ## all test programs on the debug kernels (KASAN, lockdep ...; KCSAN)
 	@scripts/test.sh --debug $(T)
+
+.PHONY: bench
+bench: ## measure against userfaultfd, on both kernels (KERNEL=, T=demand|bulk|... to choose)
+	@$(MAKE) -s modules KERNEL=6.1 && $(MAKE) -s modules KERNEL=6.12 && $(MAKE) -s umig selftests
+	@selftests/bench/run.sh $(if $(filter command environment,$(origin KERNEL)),--kernel $(KERNEL)) $(T)
+
+.PHONY: bench-check
+bench-check: ## the same, short: nothing may have got worse
+	@$(MAKE) -s modules KERNEL=6.1 && $(MAKE) -s modules KERNEL=6.12 && $(MAKE) -s selftests
+	@selftests/bench/run.sh --check
 
 .PHONY: demo
 demo: ## a stock QEMU guest migrates by postcopy, in a test VM

@@ -185,6 +185,12 @@ for kernel in $debug_kernels; do
 	cat "$results/$kernel.programs.tap" >> "$all"
 done
 
+if [ "$everything" ] && [ -z "$chosen" ]; then
+	for kernel in $kernels; do
+		check "bench.instructions_on_$kernel" selftests/bench/run.sh --kernel "$kernel" --check
+	done
+fi
+
 if [ "$everything" ] && [ -z "$chosen" ] && [ -e tools/umig/Makefile ]; then
 	if make -s -C tools/umig check > "$results/umig.tap" 2>&1; then
 		status=0

@@ -6,6 +6,7 @@
 #ifndef _POSTCOPY_COMPAT_H
 #define _POSTCOPY_COMPAT_H
 
+#include <linux/compiler.h>
 #include <linux/version.h>
 #include <linux/mm.h>
 
@@ -50,6 +51,14 @@ static inline void release_fault_lock(struct vm_fault *vmf)
 {
 	mmap_read_unlock(vmf->vma->vm_mm);
 }
+#endif
+
+/*
+ * Kernels may be configured to clear what is on the stack; this is for what is
+ * large and written before it is read.
+ */
+#ifndef __uninitialized
+#define __uninitialized	__attribute__((uninitialized))
 #endif
 
 #endif /* _POSTCOPY_COMPAT_H */

@@ -213,7 +213,8 @@ static long context_info(void *object, union postcopy_ioctl_arg *arg,
 		return -EINVAL;
 	info->out_features = POSTCOPY_FEATURE_PRIVATE | POSTCOPY_FEATURE_SHARED |
 			     POSTCOPY_FEATURE_DISCARD | POSTCOPY_FEATURE_POISON |
-			     POSTCOPY_FEATURE_POLICY;
+			     POSTCOPY_FEATURE_POLICY |
+			     POSTCOPY_FEATURE_EXCHANGE;
 	info->out_page_size = PAGE_SIZE;
 	return 0;
 }

@@ -102,6 +102,7 @@ static vm_fault_t fault_missing(struct postcopy_region *region,
 {
 	unsigned int flags = vmf->flags;
 	struct postcopy_req *req;
+	bool is_new = false;
 	u64 start, waited;
 
 	if (postcopy_poisoned(region, index))
@@ -114,33 +115,43 @@ static vm_fault_t fault_missing(struct postcopy_region *region,
 
 	atomic64_inc(&region->total_faults);
 	trace_postcopy_fault(region, index, flags);
-	req = postcopy_req_find(region, index, flags & FAULT_FLAG_WRITE);
+	start = ktime_get_ns();
+	req = postcopy_req_find(region, index, flags & FAULT_FLAG_WRITE, start,
+				&is_new);
 	if (IS_ERR(req))
 		return VM_FAULT_OOM;
 	if (!req)	/* things have just changed: have it looked at again */
 		return VM_FAULT_NOPAGE;
+	if (is_new)
+		postcopy_req_announce(region, !(flags & FAULT_FLAG_RETRY_NOWAIT));
 	if (postcopy_policy_expired(region, req)) {
-		postcopy_req_put(req);
+		postcopy_req_put(region, req);
 		return VM_FAULT_SIGBUS;
 	}
 
 	if (flags & FAULT_FLAG_RETRY_NOWAIT) {
 		/* KVM's asynchronous page fault: the lock stays as it is. */
-		postcopy_req_put(req);
+		postcopy_req_put(region, req);
 		return VM_FAULT_RETRY;
 	}
 
 	/* With the lock goes the VMA and its reference on the region. */
 	postcopy_region_get(region);
 	release_fault_lock(vmf);
-	start = ktime_get_ns();
-	postcopy_policy_wait(region, req, fault_wait_state(flags));
+	postcopy_policy_wait(region, req, is_new, fault_wait_state(flags));
 	waited = ktime_get_ns() - start;
 	trace_postcopy_wake(region, index, waited);
 	fault_account_wait(region, waited);
-	postcopy_req_put(req);
+	postcopy_req_put(region, req);
 	postcopy_region_put(region);
-	/* Present, interrupted or expired: it comes back if it still wants it. */
+	/*
+	 * Present, interrupted or expired: it comes back if it still wants it.
+	 * An access from user mode does by itself: to say that the fault is
+	 * complete, with the lock dropped, saves the core looking at it again.
+	 * NOPAGE: ->fault has no page to map.
+	 */
+	if (flags & FAULT_FLAG_USER)
+		return VM_FAULT_COMPLETED | VM_FAULT_NOPAGE;
 	return VM_FAULT_RETRY;
 }
 
@@ -149,7 +160,7 @@ static vm_fault_t fault_missing(struct postcopy_region *region,
  * @vmf: the fault; for a write the core has allocated vmf->cow_page
  *
  * Context: mmap_lock for reading or the per-VMA lock; given up if it waits,
- * and then VM_FAULT_RETRY is returned.
+ * and then VM_FAULT_RETRY or VM_FAULT_COMPLETED is returned.
  */
 vm_fault_t postcopy_private_fault(struct vm_fault *vmf)
 {
@@ -236,15 +247,36 @@ vm_fault_t postcopy_shared_fault(struct vm_fault *vmf)
 	return fault_missing(region, index, vmf);
 }
 
+/*
+ * Is anything mapped from first to last, or just before? Then accesses are near
+ * each other and those to come are worth the mapping. Page tables stay: nothing
+ * collapses them, see shared.c. A page that is just being mapped or unmapped may
+ * be missed.
+ */
+static bool fault_has_neighbour(struct vm_fault *vmf, pgoff_t first, pgoff_t last)
+{
+	unsigned long address = vmf->address & PAGE_MASK;
+	pte_t *table = pte_offset_kernel(vmf->pmd, address & PMD_MASK);
+	unsigned long at = (address & ~PMD_MASK) >> PAGE_SHIFT;
+	unsigned long from = at - min(at, vmf->pgoff - first + 1);
+	unsigned long to = min(at + (last - vmf->pgoff), PTRS_PER_PTE - 1UL);
+
+	for (; from <= to; from++)
+		if (!pte_none(READ_ONCE(table[from])))
+			return true;
+	return false;
+}
+
 /**
  * postcopy_shared_map_pages() - ->map_pages of a shared region: fault-around
  * @vmf: a read fault
  * @first: page of the RAM image from which to map what is there
  * @last: the last such page
  *
- * Only the run of present pages around the fault is mapped, and only where there
- * is a page table: into an empty PMD shmem's method might put a huge page. None
- * goes away meanwhile, see shared.c on collapsing.
+ * Only the run of present pages around the fault is mapped, only if it is not the
+ * first access thereabouts, and only where there is a page table: into an empty PMD
+ * shmem's method might put a huge page. None goes away meanwhile, see shared.c on
+ * collapsing.
  *
  * Context: as postcopy_private_fault(), and RCU read lock.
  */
@@ -257,7 +289,8 @@ vm_fault_t postcopy_shared_map_pages(struct vm_fault *vmf, pgoff_t first,
 	unsigned long i;
 	int srcu;
 
-	if (index >= region->nr_pages || pmd_none(*vmf->pmd))
+	if (index >= region->nr_pages || pmd_none(*vmf->pmd) ||
+	    !fault_has_neighbour(vmf, first, last))
 		return 0;
 	srcu = srcu_read_lock(&shared_faults);
 	if (!test_bit_acquire(index, region->present))

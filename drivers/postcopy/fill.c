@@ -2,7 +2,8 @@
 /*
  * Making pages present with data.
  *
- * A fill runs the core's own fault handling on the owner's address, in the
+ * Where it can, a fill has the core map many new pages at once (install.c).
+ * Otherwise it runs the core's own fault handling on the owner's address, in the
  * helper's thread: the core allocates the anonymous page with the owner's NUMA
  * policy and memory cgroup, calls our ->fault, which recognises the fill by its
  * claim and copies the helper's data into that page, and then maps it. So the
@@ -11,8 +12,8 @@
  *
  * The data is copied with page faults disabled, for mmap_lock of the owner is
  * held: taking a fault on the helper's memory there would nest two mmap_locks.
- * It is faulted in before; if it has been paged out again meanwhile the fill
- * stops there and goes round again.
+ * It is faulted in before (a single page: if it turns out not to be there); if it
+ * has been paged out again meanwhile the fill stops there and goes round again.
  */
 #include <linux/highmem.h>
 #include <linux/pagemap.h>
@@ -33,7 +34,8 @@ struct fill {
 	struct postcopy_claim claim;
 	const void __user *data;	/* of the page at index */
 	unsigned long index;
-	struct vm_area_struct *vma;	/* the last one used */
+	unsigned long one_by_one;	/* pages below go through ->fault */
+	struct postcopy_install install;
 	bool supplied;			/* ->fault has been called for index */
 	bool unreadable;		/* data was not there */
 };
@@ -70,16 +72,17 @@ vm_fault_t postcopy_fill_supply(struct postcopy_claim *claim, struct vm_fault *v
 
 /* The owner's VMA for a page of the region, or NULL if it has unmapped it. */
 static struct vm_area_struct *fill_vma(struct postcopy_region *region,
-				       struct fill *fill, unsigned long address)
+				       unsigned long address)
 {
-	struct vm_area_struct *vma = fill->vma;
+	struct vm_area_struct *vma = READ_ONCE(region->vma_hint);
 
 	mmap_assert_locked(region->mm);
 	if (!vma || address < vma->vm_start || address >= vma->vm_end) {
 		vma = vma_lookup(region->mm, address);
 		if (vma && !postcopy_vma_of(vma, region))
 			vma = NULL;
-		fill->vma = vma;
+		if (vma)
+			WRITE_ONCE(region->vma_hint, vma);
 	}
 	return vma;
 }
@@ -88,7 +91,7 @@ static struct vm_area_struct *fill_vma(struct postcopy_region *region,
 static int fill_page(struct postcopy_region *region, struct fill *fill)
 {
 	unsigned long address = region->address + (fill->index << PAGE_SHIFT);
-	struct vm_area_struct *vma = fill_vma(region, fill, address);
+	struct vm_area_struct *vma = fill_vma(region, address);
 	unsigned int tries;
 	vm_fault_t ret;
 
@@ -114,6 +117,49 @@ static int fill_page(struct postcopy_region *region, struct fill *fill)
 	return -EIO;
 }
 
+/* The pages from fill->index on that are in the same VMA. */
+static unsigned long fill_run(struct postcopy_region *region, struct fill *fill,
+			      const struct vm_area_struct *vma)
+{
+	unsigned long end = (vma->vm_end - region->address) >> PAGE_SHIFT;
+
+	return min3(end - fill->index, fill->claim.last + 1 - fill->index,
+		    (unsigned long)fill->install.nr_slots);
+}
+
+/*
+ * Fill the page at fill->index and, if it can, those after it. Returns how many
+ * pages were dealt with, at least 1, or -errno.
+ */
+static long fill_some(struct postcopy_region *region, struct fill *fill,
+		      u64 *nr_filled)
+{
+	struct vm_area_struct *vma;
+	unsigned long nr;
+	long ret;
+
+	if (test_bit(fill->index, region->present))
+		return 1;
+	if (fill->index >= fill->one_by_one) {
+		vma = fill_vma(region, region->address +
+				       (fill->index << PAGE_SHIFT));
+		if (!vma)
+			return 1;
+		nr = fill_run(region, fill, vma);
+		ret = postcopy_install(&fill->install, region, vma, fill->index,
+				       nr, fill->data, nr_filled);
+		if (ret)
+			return ret;
+		/* The way for all cases; the first page makes an anon_vma. */
+		fill->one_by_one = fill->index + (vma->anon_vma ? nr : 1);
+	}
+	ret = fill_page(region, fill);
+	if (ret < 0)
+		return ret;
+	*nr_filled += ret;
+	return 1;
+}
+
 /*
  * Fill the missing ones among fill->claim's pages, under one hold of mmap_lock.
  * Returns how many pages were dealt with or, if not even one was, -errno.
@@ -122,47 +168,46 @@ static long fill_claimed(struct postcopy_region *region, struct fill *fill,
 			 u64 *nr_filled)
 {
 	const struct postcopy_claim *claim = &fill->claim;
-	const void __user *data = fill->data;
-	long done, err = 0;
+	long done, ret = 0;
 
 	if (!mmget_not_zero(region->mm))
 		return -ESRCH;
-	err = mmap_read_lock_killable(region->mm);
-	if (err)
+	done = mmap_read_lock_killable(region->mm);
+	if (done)
 		goto out_mm;
-	fill->vma = NULL;
-	for (fill->index = claim->first; fill->index <= claim->last; fill->index++) {
-		fill->data = data + ((fill->index - claim->first) << PAGE_SHIFT);
-		if (test_bit(fill->index, region->present))
-			continue;
-		err = fill_page(region, fill);
-		if (err < 0)
+	fill->one_by_one = 0;
+	for (fill->index = claim->first; fill->index <= claim->last; fill->index += ret) {
+		ret = fill_some(region, fill, nr_filled);
+		if (ret < 0)
 			break;
-		*nr_filled += err;
-		err = 0;
+		fill->data += ret << PAGE_SHIFT;
 	}
 	mmap_read_unlock(region->mm);
 	done = fill->index - claim->first;
 	if (done)
 		postcopy_pages_mark(region, claim->first, done);
+	else
+		done = ret;
 out_mm:
 	/* Not the last one here: that would unmap the region under our claim. */
 	mmput_async(region->mm);
-	return err && !done ? err : done;
+	return done;
+}
+
+/* How many of the pages of data can be read. */
+static unsigned long fill_fault_in(const void __user *data, unsigned long nr)
+{
+	return nr - DIV_ROUND_UP(fault_in_readable(data, nr << PAGE_SHIFT), PAGE_SIZE);
 }
 
 static long fill_batch(struct postcopy_region *region, const void __user *data,
 		       unsigned long first, unsigned long nr, u64 *nr_filled)
 {
-	struct fill fill = { .data = data };
+	struct fill fill __uninitialized;
 	u64 filled_before = *nr_filled;
-	size_t unreadable;
 	long ret;
 
-	unreadable = fault_in_readable(data, nr << PAGE_SHIFT);
-	nr -= DIV_ROUND_UP(unreadable, PAGE_SIZE);
-	if (!nr)
-		return -EFAULT;
+	fill.data = data;
 	ret = postcopy_claim_killable(region, &fill.claim, first, first + nr - 1);
 	if (ret)
 		return ret;
@@ -172,7 +217,9 @@ static long fill_batch(struct postcopy_region *region, const void __user *data,
 	} else if (!ret) {
 		/* From here on a fault of this thread there is the fill's. */
 		WRITE_ONCE(fill.claim.filler, current);
+		postcopy_install_begin(&fill.install, nr);
 		ret = fill_claimed(region, &fill, nr_filled);
+		postcopy_install_end(&fill.install);
 	}
 	if (ret > 0)
 		trace_postcopy_fill(region, first, ret, *nr_filled - filled_before);
@@ -194,7 +241,7 @@ long postcopy_pages_fill(struct postcopy_region *region,
 	const void __user *data = u64_to_user_ptr(fill->data);
 	unsigned long first, nr, done = 0;
 	u64 nr_filled = 0;
-	long ret;
+	long ret = 0;
 
 	if (fill->flags)
 		return -EINVAL;
@@ -209,14 +256,24 @@ long postcopy_pages_fill(struct postcopy_region *region,
 		return -EFAULT;
 
 	while (done < nr) {
+		unsigned long batch = min(nr - done, FILL_BATCH);
+
+		/* One page is most often just received: try it as it is. */
+		if (batch > 1 || ret == -EAGAIN) {
+			batch = fill_fault_in(data + (done << PAGE_SHIFT), batch);
+			if (!batch) {
+				ret = -EFAULT;
+				break;
+			}
+		}
 		ret = fill_batch(region, data + (done << PAGE_SHIFT), first + done,
-				 min(nr - done, FILL_BATCH), &nr_filled);
+				 batch, &nr_filled);
 		if (ret > 0)
 			done += ret;
-		/* EAGAIN: paged out between being faulted in and copied. */
+		/* EAGAIN: not there, or paged out between being faulted in and copied. */
 		else if (ret != -EAGAIN)
 			break;
-		if (signal_pending(current))
+		if (done == nr || signal_pending(current))
 			break;
 		cond_resched();
 	}

@@ -63,6 +63,8 @@ static __poll_t helper_poll(struct file *file, poll_table *wait)
 	__poll_t events = 0;
 
 	poll_wait(file, &region->helper_wait, wait);
+	/* Pairs with wq_has_sleeper() in postcopy_req_announce(). */
+	smp_mb();
 	if (READ_ONCE(region->nr_queued))
 		events |= EPOLLIN | EPOLLRDNORM;
 	if (postcopy_region_final(region))
@@ -182,7 +184,121 @@ static long helper_pages_query(void *object, union postcopy_ioctl_arg *arg,
 	return postcopy_pages_query(helper->region, &arg->pages_query);
 }
 
+/* The pages of an exchange. */
+static long exchange_fill(struct postcopy_region *region,
+			  struct postcopy_helper_exchange *exchange)
+{
+	struct postcopy_pages_fill fill = {
+		.offset = exchange->offset,
+		.length = exchange->length,
+		.data = exchange->data,
+	};
+	long ret;
+
+	exchange->out_length = 0;
+	exchange->out_nr_filled = 0;
+	if (!exchange->length)
+		return exchange->offset || exchange->data ? -EINVAL :
+							    postcopy_region_alive(region);
+	ret = postcopy_pages_fill(region, &fill);
+	if (ret)
+		return ret;
+	exchange->out_length = fill.out_length;
+	exchange->out_nr_filled = fill.out_nr_filled;
+	return 0;
+}
+
+static int exchange_write(struct postcopy_helper_exchange __user *uexchange,
+			  const struct postcopy_helper_exchange *exchange,
+			  unsigned int nr_requests)
+{
+	if (!user_write_access_begin(uexchange, sizeof(*uexchange)))
+		return -EFAULT;
+	unsafe_put_user(nr_requests, &uexchange->out_nr_requests, err);
+	unsafe_put_user(exchange->out_length, &uexchange->out_length, err);
+	unsafe_put_user(exchange->out_nr_filled, &uexchange->out_nr_filled, err);
+	user_write_access_end();
+	return 0;
+
+err:
+	user_write_access_end();
+	return -EFAULT;
+}
+
+/*
+ * Hand out what is queued together with the struct: a request is taken only when
+ * both have been copied out. Returns how many, or -errno.
+ */
+static long exchange_read(struct postcopy_helper *helper,
+			  struct postcopy_helper_exchange *exchange,
+			  void __user *uarg)
+{
+	struct postcopy_request requests[POSTCOPY_READ_BATCH] __uninitialized;
+	struct postcopy_request __user *to = u64_to_user_ptr(exchange->requests);
+	unsigned int i, nr = min(exchange->nr_requests, POSTCOPY_READ_BATCH);
+	u64 last_seq;
+	long ret;
+
+	if (mutex_lock_interruptible(&helper->read_mutex))
+		return -EINTR;
+	nr = postcopy_req_peek(helper->region, requests, nr, &last_seq);
+	ret = nr;
+	for (i = 0; i < nr; i++)
+		if (copy_to_user(to + i, &requests[i], sizeof(*requests)))
+			ret = -EFAULT;
+	if (ret > 0 && exchange_write(uarg, exchange, nr))
+		ret = -EFAULT;
+	if (ret > 0)
+		postcopy_req_commit(helper->region, last_seq);
+	mutex_unlock(&helper->read_mutex);
+	return ret;
+}
+
+static long exchange_run(struct postcopy_helper *helper,
+			 struct postcopy_helper_exchange *exchange,
+			 void __user *uarg)
+{
+	struct postcopy_region *region = helper->region;
+	bool reads;
+	long ret;
+
+	if (exchange->flags & ~POSTCOPY_EXCHANGE_WAIT)
+		return -EINVAL;
+	ret = exchange_fill(region, exchange);
+	if (ret)
+		return ret;
+	reads = exchange->nr_requests && exchange->out_length == exchange->length;
+	while (reads) {
+		if (exchange->flags & POSTCOPY_EXCHANGE_WAIT)
+			ret = wait_event_interruptible(region->helper_wait,
+						       helper_readable(region));
+		ret = (ret ? -EINTR : 0) ?: postcopy_region_alive(region) ?:
+		      exchange_read(helper, exchange, uarg);
+		if (ret > 0)
+			return 0;
+		if (!ret && exchange->flags & POSTCOPY_EXCHANGE_WAIT)
+			continue;	/* another thread was faster, or an answer was */
+		if (exchange->length && ret != -EFAULT)
+			break;
+		return ret ?: -EAGAIN;
+	}
+	return exchange_write(uarg, exchange, 0);
+}
+
+static long helper_exchange(void *object, union postcopy_ioctl_arg *arg,
+			    void __user *uarg)
+{
+	return exchange_run(object, &arg->helper_exchange, uarg);
+}
+
 static const struct postcopy_ioctl helper_ioctls[] = {
+	{
+		.cmd = POSTCOPY_HELPER_EXCHANGE,
+		.min_size = offsetofend(struct postcopy_helper_exchange, out_nr_filled),
+		.size = sizeof(struct postcopy_helper_exchange),
+		.run = helper_exchange,
+		.copies_out = true,
+	},
 	POSTCOPY_IOCTL(POSTCOPY_PAGES_FILL, postcopy_pages_fill,
 		       out_nr_filled, helper_pages_fill),
 	POSTCOPY_IOCTL(POSTCOPY_PAGES_ZERO, postcopy_pages_zero,
@@ -205,6 +321,13 @@ static const struct postcopy_ioctl helper_ioctls[] = {
 
 static long helper_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
+	struct postcopy_helper_exchange exchange __uninitialized;
+
+	/* Once for each fault: the usual case of it without what suits all. */
+	if (cmd == POSTCOPY_HELPER_EXCHANGE &&
+	    !copy_from_user(&exchange, (void __user *)arg, sizeof(exchange)) &&
+	    exchange.size == sizeof(exchange))
+		return exchange_run(file->private_data, &exchange, (void __user *)arg);
 	return postcopy_ioctl_run(helper_ioctls, ARRAY_SIZE(helper_ioctls),
 				  file->private_data, cmd, arg);
 }

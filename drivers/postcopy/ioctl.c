@@ -22,7 +22,8 @@ long postcopy_ioctl_run(const struct postcopy_ioctl *table, size_t nr,
 			void *object, unsigned int cmd, unsigned long uarg)
 {
 	void __user *user = (void __user *)uarg;
-	union postcopy_ioctl_arg arg = { };
+	/* What the ioctl's own struct covers is written below. */
+	union postcopy_ioctl_arg arg __uninitialized;
 	const struct postcopy_ioctl *ioctl;
 	u32 size;
 	long ret;

@@ -54,15 +54,17 @@ static int __init postcopy_init(void)
 	err = zero_file_open();
 	if (err)
 		goto err_req;
+	postcopy_shared_init();
 	err = misc_register(&postcopy_device);
 	if (err) {
 		pr_err("cannot register the device (error %d)\n", err);
-		goto err_zero;
+		goto err_shared;
 	}
 	postcopy_observe_init();
 	return 0;
 
-err_zero:
+err_shared:
+	postcopy_shared_exit();
 	fput(postcopy_zero_file);
 err_req:
 	postcopy_req_exit();
@@ -81,6 +83,7 @@ static void __exit postcopy_exit(void)
 	 * so wait until every thread has been off the CPU by its own choice.
 	 */
 	synchronize_rcu_tasks();
+	postcopy_shared_exit();
 	fput(postcopy_zero_file);
 	postcopy_req_exit();
 }

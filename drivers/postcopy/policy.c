@@ -8,6 +8,8 @@
 #include <linux/ktime.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
+#include <linux/rcuwait.h>
+#include <linux/sched/signal.h>
 #include <linux/timekeeping.h>
 #include <linux/xarray.h>
 
@@ -158,31 +160,67 @@ bool postcopy_policy_expired(struct postcopy_region *region,
 	       (detached_ns && alone_since && now - alone_since >= detached_ns);
 }
 
+static bool req_is_answered(struct postcopy_req *req)
+{
+	/* Pairs with req_answer(). */
+	return smp_load_acquire(&req->answered);
+}
+
+/* Returns 0 if the time is over, else answered (> 0) or a signal came. */
+static long policy_wait_maker(struct postcopy_req *req, unsigned int state, long left)
+{
+	long ret;
+
+	prepare_to_rcuwait(&req->maker);
+	for (;;) {
+		set_current_state(state);
+		ret = req_is_answered(req);
+		if (ret)
+			break;
+		ret = signal_pending_state(state, current) ? -EINTR : 0;
+		if (ret || !left)
+			break;
+		left = schedule_timeout(left);
+	}
+	finish_rcuwait(&req->maker);
+	return ret;
+}
+
+/* One slice of a wait with a limit; same. */
+static long policy_wait_slice(struct postcopy_req *req, bool made_it,
+			      unsigned int state)
+{
+	if (made_it)
+		return policy_wait_maker(req, state, POLICY_SLICE);
+	if (state & TASK_INTERRUPTIBLE)
+		return wait_for_completion_interruptible_timeout(&req->others,
+								 POLICY_SLICE);
+	return wait_for_completion_killable_timeout(&req->others, POLICY_SLICE);
+}
+
 /**
  * postcopy_policy_wait() - wait until a page is present, a signal or the limit
  * @region: the region
  * @req: the request for the page
+ * @made_it: the current thread has made the request and nobody else waits for it
+ *	as its maker
  * @state: task state to sleep in
  *
  * Context: sleeps, no locks held.
  */
 void postcopy_policy_wait(struct postcopy_region *region,
-			  struct postcopy_req *req, unsigned int state)
+			  struct postcopy_req *req, bool made_it,
+			  unsigned int state)
 {
-	long ret;
-
-	if (!READ_ONCE(region->request_ns) && !READ_ONCE(region->detached_ns)) {
-		wait_for_completion_state(&req->present, state);
-		return;
+	if (READ_ONCE(region->request_ns) || READ_ONCE(region->detached_ns)) {
+		while (!policy_wait_slice(req, made_it, state) &&
+		       !postcopy_policy_expired(region, req))
+			;
+	} else if (made_it) {
+		policy_wait_maker(req, state, MAX_SCHEDULE_TIMEOUT);
+	} else {
+		wait_for_completion_state(&req->others, state);
 	}
-	do {
-		if (state & TASK_INTERRUPTIBLE)
-			ret = wait_for_completion_interruptible_timeout(&req->present,
-									POLICY_SLICE);
-		else
-			ret = wait_for_completion_killable_timeout(&req->present,
-								   POLICY_SLICE);
-	} while (!ret && !postcopy_policy_expired(region, req));
 }
 
 /**

@@ -30,6 +30,7 @@
 #include <linux/list.h>
 #include <linux/mm.h>
 #include <linux/mutex.h>
+#include <linux/rcuwait.h>
 #include <linux/sched.h>
 #include <linux/spinlock.h>
 #include <linux/stddef.h>
@@ -118,6 +119,12 @@ struct postcopy_region {
 	struct pid *helper_pid;
 	u64 total_attached;
 
+	/*
+	 * Private: one of the VMAs in mm or NULL, to be looked at first. Set
+	 * with mmap_lock held for reading, cleared when it goes, with it held
+	 * for writing.
+	 */
+	struct vm_area_struct *vma_hint;
 	/* Private: in mm, VMAs of forked children do not count. Shared: in all. */
 	atomic_t nr_vmas;
 
@@ -130,6 +137,7 @@ struct postcopy_region {
 	wait_queue_head_t claims_wait;
 
 	atomic_long_t nr_requests;	/* in all buckets; see postcopy_pages_mark() */
+	struct postcopy_req *spare_req;	/* free, or NULL; taken by xchg() */
 	spinlock_t queue_lock;
 	/* Under queue_lock. */
 	struct list_head queued;	/* no helper has read them; by rising seq */
@@ -177,7 +185,6 @@ bool postcopy_region_permitted(struct postcopy_region *region,
 			       struct postcopy_context *context);
 void postcopy_region_end(struct postcopy_region *region,
 			 enum postcopy_region_state state);
-int postcopy_region_alive(struct postcopy_region *region);
 int postcopy_region_indexes(struct postcopy_region *region, u64 offset,
 			    u64 length, unsigned long *first, unsigned long *nr);
 long postcopy_region_list(struct postcopy_context *context,
@@ -188,6 +195,21 @@ void postcopy_region_describe(struct postcopy_region *region,
 static inline bool postcopy_region_final(struct postcopy_region *region)
 {
 	return READ_ONCE(region->state) >= POSTCOPY_REGION_CONVERTED;
+}
+
+/**
+ * postcopy_region_alive() - is there still something to do for a helper?
+ * @region: the region
+ *
+ * Return: 0, ESRCH (dead) or EALREADY (converted).
+ */
+static inline int postcopy_region_alive(struct postcopy_region *region)
+{
+	enum postcopy_region_state state = READ_ONCE(region->state);
+
+	if (likely(state < POSTCOPY_REGION_CONVERTED))
+		return 0;
+	return state == POSTCOPY_REGION_DEAD ? -ESRCH : -EALREADY;
 }
 
 /* vma.c */
@@ -203,6 +225,8 @@ void postcopy_child_adopt(struct vm_area_struct *vma, struct postcopy_region *re
 
 /* shared.c */
 extern const struct vm_operations_struct postcopy_shared_vm_ops;
+void postcopy_shared_init(void);
+void postcopy_shared_exit(void);
 int postcopy_mmap_shared(struct postcopy_context *context,
 			 struct vm_area_struct *vma);
 int postcopy_mmap_helper(struct postcopy_region *region,
@@ -239,21 +263,35 @@ struct postcopy_req {
 	/* Set once. */
 	unsigned long index;
 	u64 time_ns;
-	struct completion present;
+	/* The thread that made it waits here, others that found it there. */
+	struct rcuwait maker;
+	struct completion others;
+	bool answered;	/* read without a lock */
 	/* Under the bucket's lock. */
 	struct hlist_node hash;
 	u32 flags;
+	bool found;	/* there may be others */
 	/* Under queue_lock. */
 	struct list_head queue;
 	u64 seq;
 	bool taken;
 };
 
+/* How many requests are handed out under one hold of the queue's lock. */
+#define POSTCOPY_READ_BATCH	16U
+
+void postcopy_req_free_spare(struct postcopy_region *region);
 struct postcopy_req *postcopy_req_find(struct postcopy_region *region,
-				       unsigned long index, bool write);
-void postcopy_req_put(struct postcopy_req *req);
+				       unsigned long index, bool write,
+				       u64 time_ns, bool *is_new);
+void postcopy_req_put(struct postcopy_region *region, struct postcopy_req *req);
+void postcopy_req_announce(struct postcopy_region *region, bool sleeps);
 void postcopy_req_answer(struct postcopy_region *region,
 			 unsigned long first, unsigned long nr);
+unsigned int postcopy_req_peek(struct postcopy_region *region,
+			       struct postcopy_request *requests, unsigned int nr,
+			       u64 *last_seq);
+void postcopy_req_commit(struct postcopy_region *region, u64 last_seq);
 ssize_t postcopy_req_read(struct postcopy_region *region,
 			  struct postcopy_request __user *buffer, size_t nr);
 void postcopy_req_requeue(struct postcopy_region *region);
@@ -287,12 +325,77 @@ long postcopy_pages_query(struct postcopy_region *region,
 int postcopy_poison_alloc(struct postcopy_region *region);
 unsigned long postcopy_poison_set(struct postcopy_region *region,
 				  unsigned long first, unsigned long nr);
-bool postcopy_poisoned(struct postcopy_region *region, unsigned long index);
+
+/**
+ * postcopy_poisoned() - has a missing page been given up?
+ * @region: the region
+ * @index: the page
+ */
+static inline bool postcopy_poisoned(struct postcopy_region *region,
+				     unsigned long index)
+{
+	return unlikely(atomic_long_read_acquire(&region->nr_poisoned)) &&
+	       test_bit(index, region->poisoned);
+}
 
 /* fill.c */
 vm_fault_t postcopy_fill_supply(struct postcopy_claim *claim, struct vm_fault *vmf);
 long postcopy_pages_fill(struct postcopy_region *region,
 			 struct postcopy_pages_fill *fill);
+
+/* install.c */
+/* Pages installed by one call of the core: three pages of arrays for them */
+#define POSTCOPY_INSTALL_BATCH	512UL
+
+/**
+ * struct postcopy_install - new pages on their way into a page table
+ * @pages: allocated and not mapped yet, or NULL, @nr_slots of them
+ * @src: what migrate_vma_pages() wants to know of each
+ * @dst: same
+ * @nr_slots: length of the arrays
+ * @memory: the arrays, if they are not these:
+ * @one_page: @pages
+ * @one_src: @src
+ * @one_dst: @dst
+ */
+struct postcopy_install {
+	struct page **pages;
+	unsigned long *src;
+	unsigned long *dst;
+	unsigned int nr_slots;
+	void *memory;
+	struct page *one_page;
+	unsigned long one_src;
+	unsigned long one_dst;
+};
+
+void postcopy_install_alloc(struct postcopy_install *install, unsigned long nr);
+
+/**
+ * postcopy_install_begin() - prepare to install pages
+ * @install: filled in; for postcopy_install_end()
+ * @nr: how many pages there are, at least 1
+ *
+ * Context: may sleep.
+ */
+static inline void postcopy_install_begin(struct postcopy_install *install,
+					  unsigned long nr)
+{
+	install->memory = NULL;
+	install->one_page = NULL;
+	install->nr_slots = 1;
+	install->pages = &install->one_page;
+	install->src = &install->one_src;
+	install->dst = &install->one_dst;
+	if (nr > 1)
+		postcopy_install_alloc(install, nr);
+}
+
+void postcopy_install_end(struct postcopy_install *install);
+long postcopy_install(struct postcopy_install *install,
+		      struct postcopy_region *region, struct vm_area_struct *vma,
+		      unsigned long index, unsigned long nr,
+		      const void __user *data, u64 *nr_filled);
 
 /* ranges.c */
 struct postcopy_range *postcopy_ranges_copy(struct postcopy_region *region,
@@ -312,7 +415,8 @@ long postcopy_pages_discard(struct postcopy_region *region,
 bool postcopy_policy_expired(struct postcopy_region *region,
 			     const struct postcopy_req *req);
 void postcopy_policy_wait(struct postcopy_region *region,
-			  struct postcopy_req *req, unsigned int state);
+			  struct postcopy_req *req, bool made_it,
+			  unsigned int state);
 long postcopy_region_policy(struct postcopy_region *region,
 			    struct postcopy_region_policy *policy);
 bool postcopy_policy_kernel_faults(void);
@@ -343,6 +447,7 @@ union postcopy_ioctl_arg {
 	struct postcopy_region_info region_info;
 	struct postcopy_region_convert region_convert;
 	struct postcopy_helper_attach helper_attach;
+	struct postcopy_helper_exchange helper_exchange;
 	struct postcopy_pages_fill pages_fill;
 	struct postcopy_pages_zero pages_zero;
 	struct postcopy_pages_present pages_present;

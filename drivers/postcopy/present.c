@@ -77,10 +77,12 @@ unsigned long postcopy_pages_mark(struct postcopy_region *region,
 	unsigned long last = first + nr - 1;
 	unsigned long word, marked = 0;
 
-	for (word = BIT_WORD(first); word <= BIT_WORD(last); word++) {
-		marked += mark_word(&region->present[word],
-				    word_mask(word, first, last));
-	}
+	if (nr == 1)
+		marked = !test_and_set_bit(first, region->present);
+	else
+		for (word = BIT_WORD(first); word <= BIT_WORD(last); word++)
+			marked += mark_word(&region->present[word],
+					    word_mask(word, first, last));
 	atomic_long_add(marked, &region->nr_present);
 	if (atomic_long_read(&region->nr_poisoned))
 		atomic_long_sub(map_clear(region->poisoned, first, nr),
@@ -156,17 +158,6 @@ unsigned long postcopy_poison_set(struct postcopy_region *region,
 	if (atomic_long_read(&region->nr_requests))
 		postcopy_req_answer(region, first, nr);
 	return set;
-}
-
-/**
- * postcopy_poisoned() - has a missing page been given up?
- * @region: the region
- * @index: the page
- */
-bool postcopy_poisoned(struct postcopy_region *region, unsigned long index)
-{
-	return unlikely(atomic_long_read_acquire(&region->nr_poisoned)) &&
-	       test_bit(index, region->poisoned);
 }
 
 /**

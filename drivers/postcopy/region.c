@@ -38,6 +38,7 @@ static void region_free(struct kref *kref)
 	WARN_ON_ONCE(!list_empty(&region->mappers));
 	if (region->backing)
 		fput(region->backing);
+	postcopy_req_free_spare(region);
 	kvfree(region->present);
 	kvfree(region->poisoned);
 	kvfree(region->buckets);
@@ -252,24 +253,6 @@ void postcopy_region_end(struct postcopy_region *region,
 	postcopy_req_answer(region, 0, region->nr_pages);
 	wake_up_poll(&region->helper_wait, EPOLLHUP);
 	postcopy_region_put(region);
-}
-
-/**
- * postcopy_region_alive() - is there still something to do for a helper?
- * @region: the region
- *
- * Return: 0, ESRCH (dead) or EALREADY (converted).
- */
-int postcopy_region_alive(struct postcopy_region *region)
-{
-	switch (READ_ONCE(region->state)) {
-	case POSTCOPY_REGION_DEAD:
-		return -ESRCH;
-	case POSTCOPY_REGION_CONVERTED:
-		return -EALREADY;
-	default:
-		return 0;
-	}
 }
 
 /**

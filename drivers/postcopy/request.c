@@ -12,6 +12,9 @@
  * Sequence numbers rise along taken and on along queued, so that going back
  * to the head of the queue restores the order.
  *
+ * The thread that makes a request is woken directly, for most often it is the only
+ * one that waits; those that find the request made wait for its completion.
+ *
  * Becoming present against a fault that comes just then:
  *
  *	CPU 1 (postcopy_pages_mark)		CPU 2 (postcopy_req_find)
@@ -30,9 +33,6 @@
 
 #include "postcopy.h"
 #include "trace.h"
-
-/* How many requests read() hands out under one hold of the queue's lock. */
-#define REQ_READ_BATCH	16
 
 static struct kmem_cache *req_cache;
 
@@ -84,14 +84,62 @@ static struct postcopy_req *req_lookup(struct postcopy_bucket *bucket,
 	return NULL;
 }
 
+/*
+ * A guest with one vCPU has one request at a time: its region keeps the memory of
+ * the last one.
+ */
+static struct postcopy_req *req_alloc(struct postcopy_region *region)
+{
+	struct postcopy_req *req = NULL;
+
+	if (READ_ONCE(region->spare_req))
+		req = xchg(&region->spare_req, NULL);
+	return req ?: kmem_cache_alloc(req_cache, GFP_KERNEL);
+}
+
+static void req_free(struct postcopy_region *region, struct postcopy_req *req)
+{
+	if (READ_ONCE(region->spare_req) || cmpxchg(&region->spare_req, NULL, req))
+		kmem_cache_free(req_cache, req);
+}
+
+/**
+ * postcopy_req_free_spare() - the region goes and needs no request any more
+ * @region: the region
+ */
+void postcopy_req_free_spare(struct postcopy_region *region)
+{
+	if (region->spare_req)
+		kmem_cache_free(req_cache, region->spare_req);
+}
+
 /**
  * postcopy_req_put() - drop a reference
+ * @region: of the request
  * @req: may be freed
  */
-void postcopy_req_put(struct postcopy_req *req)
+void postcopy_req_put(struct postcopy_region *region, struct postcopy_req *req)
 {
 	if (refcount_dec_and_test(&req->refs))
-		kmem_cache_free(req_cache, req);
+		req_free(region, req);
+}
+
+/**
+ * postcopy_req_announce() - wake the helper for a new request
+ * @region: the region
+ * @sleeps: the caller is about to sleep, so the helper may have its CPU
+ */
+void postcopy_req_announce(struct postcopy_region *region, bool sleeps)
+{
+	/* The barrier pairs with prepare_to_wait() and with helper_poll(). */
+	if (!wq_has_sleeper(&region->helper_wait))
+		return;
+	if (sleeps)
+		wake_up_interruptible_sync_poll(&region->helper_wait,
+						EPOLLIN | EPOLLRDNORM);
+	else
+		wake_up_interruptible_poll(&region->helper_wait,
+					   EPOLLIN | EPOLLRDNORM);
 }
 
 static void req_enqueue(struct postcopy_region *region, struct postcopy_req *req)
@@ -117,13 +165,16 @@ static void req_dequeue(struct postcopy_region *region, struct postcopy_req *req
  * @region: the region
  * @index: the page
  * @write: the access is a write
+ * @time_ns: now
+ * @is_new: set if it was made; the caller then owes postcopy_req_announce()
  *
  * Context: may sleep to allocate memory, does not wait for the page.
  * Return: the request with a reference; NULL if the page is present or poisoned
  * by now or the region has ended; ENOMEM.
  */
 struct postcopy_req *postcopy_req_find(struct postcopy_region *region,
-				       unsigned long index, bool write)
+				       unsigned long index, bool write,
+				       u64 time_ns, bool *is_new)
 {
 	struct postcopy_bucket *bucket = req_bucket(region, index);
 	struct postcopy_req *req, *fresh = NULL;
@@ -132,19 +183,24 @@ struct postcopy_req *postcopy_req_find(struct postcopy_region *region,
 	req = req_lookup(bucket, index);
 	if (!req) {
 		spin_unlock(&bucket->lock);
-		fresh = kmem_cache_alloc(req_cache, GFP_KERNEL);
+		fresh = req_alloc(region);
 		if (!fresh)
 			return ERR_PTR(-ENOMEM);
 		refcount_set(&fresh->refs, 1);	/* the table's */
 		fresh->index = index;
-		fresh->time_ns = ktime_get_ns();
-		init_completion(&fresh->present);
+		fresh->time_ns = time_ns;
+		rcuwait_init(&fresh->maker);
+		init_completion(&fresh->others);
+		fresh->answered = false;
+		fresh->found = false;
 		fresh->flags = 0;
 		fresh->taken = false;
 		spin_lock(&bucket->lock);
 		req = req_lookup(bucket, index);
 	}
-	if (!req) {
+	if (req) {
+		req->found = true;
+	} else {
 		hlist_add_head(&fresh->hash, &bucket->requests);
 		atomic_long_inc(&region->nr_requests);
 		smp_mb__after_atomic();	/* see above */
@@ -159,8 +215,7 @@ struct postcopy_req *postcopy_req_find(struct postcopy_region *region,
 			req_enqueue(region, req);
 			atomic64_inc(&region->total_requests);
 			trace_postcopy_request(region, index, 1, 1);
-			wake_up_interruptible_poll(&region->helper_wait,
-						   EPOLLIN | EPOLLRDNORM);
+			*is_new = true;
 		}
 	}
 	if (req) {
@@ -170,7 +225,7 @@ struct postcopy_req *postcopy_req_find(struct postcopy_region *region,
 	}
 	spin_unlock(&bucket->lock);
 	if (fresh)
-		kmem_cache_free(req_cache, fresh);
+		req_free(region, fresh);
 	return req;
 }
 
@@ -181,8 +236,12 @@ static void req_answer(struct postcopy_region *region, struct postcopy_bucket *b
 	hlist_del(&req->hash);
 	atomic_long_dec(&region->nr_requests);
 	req_dequeue(region, req);
-	complete_all(&req->present);
-	postcopy_req_put(req);
+	/* Pairs with req_is_answered() in policy.c. */
+	smp_store_release(&req->answered, true);
+	rcuwait_wake_up(&req->maker);
+	if (req->found)
+		complete_all(&req->others);
+	postcopy_req_put(region, req);
 }
 
 /**
@@ -225,10 +284,19 @@ void postcopy_req_answer(struct postcopy_region *region,
 	}
 }
 
-/* The oldest queued requests, for user space to see. */
-static unsigned int req_peek(struct postcopy_region *region,
-			     struct postcopy_request *requests, unsigned int nr,
-			     u64 *last_seq)
+/**
+ * postcopy_req_peek() - the oldest queued requests, for user space to see
+ * @region: the region
+ * @requests: where to put them
+ * @nr: how many at most
+ * @last_seq: for postcopy_req_commit(), if there are any
+ *
+ * Context: one caller at a time until it commits.
+ * Return: how many.
+ */
+unsigned int postcopy_req_peek(struct postcopy_region *region,
+			       struct postcopy_request *requests, unsigned int nr,
+			       u64 *last_seq)
 {
 	struct postcopy_req *req;
 	unsigned int i = 0;
@@ -249,8 +317,12 @@ static unsigned int req_peek(struct postcopy_region *region,
 	return i;
 }
 
-/* User space has seen the queued requests up to last_seq. */
-static void req_commit(struct postcopy_region *region, u64 last_seq)
+/**
+ * postcopy_req_commit() - user space has seen requests
+ * @region: the region
+ * @last_seq: the last of them
+ */
+void postcopy_req_commit(struct postcopy_region *region, u64 last_seq)
 {
 	struct postcopy_req *req, *next;
 
@@ -279,19 +351,19 @@ static void req_commit(struct postcopy_region *region, u64 last_seq)
 ssize_t postcopy_req_read(struct postcopy_region *region,
 			  struct postcopy_request __user *buffer, size_t nr)
 {
-	struct postcopy_request batch[REQ_READ_BATCH];
+	struct postcopy_request batch[POSTCOPY_READ_BATCH] __uninitialized;
 	size_t done = 0;
 
 	while (done < nr) {
-		unsigned int wanted = min_t(size_t, nr - done, REQ_READ_BATCH);
+		unsigned int wanted = min_t(size_t, nr - done, POSTCOPY_READ_BATCH);
 		u64 last_seq;
-		unsigned int got = req_peek(region, batch, wanted, &last_seq);
+		unsigned int got = postcopy_req_peek(region, batch, wanted, &last_seq);
 
 		if (!got)
 			break;
 		if (copy_to_user(buffer + done, batch, got * sizeof(*batch)))
 			return done ?: -EFAULT;
-		req_commit(region, last_seq);
+		postcopy_req_commit(region, last_seq);
 		done += got;
 		if (got < wanted)
 			break;

@@ -21,6 +21,9 @@
  */
 #include <linux/file.h>
 #include <linux/falloc.h>
+#include <linux/fs.h>
+#include <linux/module.h>
+#include <linux/mount.h>
 #include <linux/mempolicy.h>
 #include <linux/sched/mm.h>
 #include <linux/shmem_fs.h>
@@ -28,6 +31,50 @@
 #include <linux/uio.h>
 
 #include "postcopy.h"
+
+/*
+ * A tmpfs of our own, so that a helper which asks for huge pages (MADV_HUGEPAGE on
+ * its mapping, for ranges that it is going to fill as a whole) gets them whatever
+ * the machine's default for shared memory is. NULL: shmem's own mount.
+ */
+static struct vfsmount *shared_mount;
+
+/**
+ * postcopy_shared_init() - make the file system of the shared regions
+ */
+void __init postcopy_shared_init(void)
+{
+	char options[] = "huge=advise";
+	struct file_system_type *type;
+	struct vfsmount *mount;
+
+	if (!has_transparent_hugepage())
+		return;
+	type = get_fs_type("tmpfs");
+	if (!type)
+		return;
+	mount = vfs_kern_mount(type, SB_KERNMOUNT, type->name, options);
+	module_put(type->owner);	/* what put_filesystem() does */
+	if (!IS_ERR(mount))
+		shared_mount = mount;
+}
+
+/**
+ * postcopy_shared_exit() - the module goes; converted memory keeps the mount
+ */
+void postcopy_shared_exit(void)
+{
+	if (shared_mount)
+		kern_unmount(shared_mount);
+}
+
+static struct file *shared_backing(loff_t size)
+{
+	if (shared_mount)
+		return shmem_file_setup_with_mnt(shared_mount, "postcopy", size,
+						 VM_NORESERVE);
+	return shmem_file_setup("postcopy", size, VM_NORESERVE);
+}
 
 /* A process that maps the region. */
 struct postcopy_mapper {
@@ -194,9 +241,7 @@ static struct postcopy_region *shared_create(struct postcopy_context *context,
 	struct postcopy_region *region;
 	struct file *backing;
 
-	backing = shmem_file_setup("postcopy",
-				   (loff_t)(vma->vm_pgoff + vma_pages(vma)) << PAGE_SHIFT,
-				   VM_NORESERVE);
+	backing = shared_backing((loff_t)(vma->vm_pgoff + vma_pages(vma)) << PAGE_SHIFT);
 	if (IS_ERR(backing))
 		return ERR_CAST(backing);
 	/* Or no write goes beyond 2 GiB. */

@@ -25,6 +25,7 @@ union argument {
 	struct postcopy_region_info info;
 	struct postcopy_region_convert convert;
 	struct postcopy_pages_fill fill;
+	struct postcopy_helper_exchange exchange;
 	struct postcopy_pages_zero zero;
 	struct postcopy_pages_query query;
 	char bytes[2 * PAGE];
@@ -67,6 +68,13 @@ static void make_fill(union argument *a)
 	a->fill.offset = valid_region->offset;
 	a->fill.length = PAGE;
 	a->fill.data = (uintptr_t)valid_data;
+}
+
+static void make_exchange(union argument *a)
+{
+	a->exchange.offset = valid_region->offset;
+	a->exchange.length = PAGE;
+	a->exchange.data = (uintptr_t)valid_data;
 }
 
 static void make_zero(union argument *a)
@@ -123,6 +131,9 @@ static const struct call {
 	  NO_RESERVED, POSTCOPY_CONVERT_RETIRE_CONTEXT, EBUSY, make_helper_info },
 	{ "PAGES_FILL", POSTCOPY_PAGES_FILL, true, sizeof(struct postcopy_pages_fill),
 	  NO_RESERVED, 0, 0, make_fill },
+	{ "HELPER_EXCHANGE", POSTCOPY_HELPER_EXCHANGE, true,
+	  sizeof(struct postcopy_helper_exchange), NO_RESERVED, POSTCOPY_EXCHANGE_WAIT, 0,
+	  make_exchange },
 	{ "PAGES_ZERO", POSTCOPY_PAGES_ZERO, true, sizeof(struct postcopy_pages_zero),
 	  NO_RESERVED, 0, 0, make_zero },
 	{ "PAGES_PRESENT", POSTCOPY_PAGES_PRESENT, true, sizeof(struct postcopy_pages_present),

@@ -143,6 +143,23 @@ static void demand_take(struct demand *d)
 	}
 }
 
+/* May more requests be taken from the kernel? */
+static bool demand_has_room(const struct demand *d)
+{
+	return d->next_request == d->nr_requests && d->nr_wants < DEMAND_DEPTH;
+}
+
+/* The first @nr of d->request have been read from @r. */
+static void demand_got_requests(struct demand *d, struct region *r, unsigned int nr)
+{
+	d->request_region = r;
+	d->next_request = 0;
+	d->nr_requests = nr;
+	d->split = 0;
+	atomic_fetch_add(&d->t->nr_requests, nr);
+	demand_take(d);
+}
+
 static void demand_read_requests(struct demand *d, struct region *r)
 {
 	int n;
@@ -150,14 +167,8 @@ static void demand_read_requests(struct demand *d, struct region *r)
 	if (d->next_request < d->nr_requests)
 		return;
 	n = dev_read_requests(r->helper, d->request, REQUEST_BATCH);
-	d->next_request = 0;
-	d->nr_requests = 0;
-	d->split = 0;
 	if (n > 0) {
-		d->request_region = r;
-		d->nr_requests = (unsigned int)n;
-		atomic_fetch_add(&d->t->nr_requests, (uint64_t)n);
-		demand_take(d);
+		demand_got_requests(d, r, (unsigned int)n);
 	} else if (n == 0) {
 		transfer_region_ended(d->t, r);
 	} else if (n != -EAGAIN) {
@@ -194,6 +205,9 @@ static uint64_t demand_submit(struct demand *d)
 
 static void demand_complete(struct demand *d, struct want *w)
 {
+	/* The page that is answered frees a want. */
+	size_t nr = d->next_request == d->nr_requests ? REQUEST_BATCH : 0;
+	struct region *r = w->region;
 	struct transfer *t = d->t;
 
 	w->read.in_flight = false;
@@ -205,7 +219,7 @@ static void demand_complete(struct demand *d, struct want *w)
 		return;
 	}
 	d->backoff_ms = 0;
-	if (!fill_data(t, w->region, w->page, 1, w->read.buf, FILL_DEMAND)) {
+	if (!fill_demand(t, r, w->page, w->read.buf, d->request, &nr)) {
 		uint64_t now = now_ns();
 
 		now = now > w->time_ns ? now - w->time_ns : 0;
@@ -214,6 +228,8 @@ static void demand_complete(struct demand *d, struct want *w)
 	}
 	w->region = NULL;
 	d->nr_wants--;
+	if (nr)
+		demand_got_requests(d, r, (unsigned int)nr);
 }
 
 /* A connection that owes an answer for too long is as good as lost. */
@@ -271,7 +287,7 @@ static void demand_turn(struct demand *d, struct pollfd *fds, bool released)
 		fds[2].events = source_events(&d->source);
 	}
 	for (i = 0; i < t->nr_regions; i++) {
-		bool room = d->nr_wants < DEMAND_DEPTH && d->next_request == d->nr_requests;
+		bool room = demand_has_room(d);
 		int state = t->regions[i].helper;
 
 		fds[3 + i] = (struct pollfd){ .fd = state, .events = room ? POLLIN : 0 };

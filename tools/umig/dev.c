@@ -124,6 +124,30 @@ int dev_fill(int helper, uint64_t offset, uint64_t length, const void *data, uin
 	return 0;
 }
 
+/*
+ * Makes the page at @offset present and reads requests that are queued, up to *@nr_requests: how
+ * many there were is in it afterwards, 0 also if the module is too old to do both at once.
+ */
+int dev_exchange(int helper, uint64_t offset, const void *data, struct postcopy_request *requests,
+		 size_t *nr_requests)
+{
+	struct postcopy_helper_exchange exchange = {
+		.size = sizeof(exchange),
+		.offset = offset,
+		.length = UMIG_PAGE_SIZE,
+		.data = (uintptr_t)data,
+		.requests = (uintptr_t)requests,
+		.nr_requests = (uint32_t)*nr_requests,
+	};
+	uint64_t filled;
+	int ret = dev_ioctl(helper, POSTCOPY_HELPER_EXCHANGE, &exchange);
+
+	*nr_requests = ret ? 0 : exchange.out_nr_requests;
+	if (ret == -ENOTTY)
+		return dev_fill(helper, offset, UMIG_PAGE_SIZE, data, &filled);
+	return ret;
+}
+
 int dev_zero(int helper, const struct postcopy_range *ranges, size_t nr, uint64_t *zeroed)
 {
 	size_t done = 0;

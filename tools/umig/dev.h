@@ -16,6 +16,8 @@ int dev_region_info(int fd, uint64_t id, struct postcopy_region_info *info);
 int dev_attach(int context, uint64_t id);
 int dev_read_requests(int helper, struct postcopy_request *requests, size_t nr);
 int dev_fill(int helper, uint64_t offset, uint64_t length, const void *data, uint64_t *filled);
+int dev_exchange(int helper, uint64_t offset, const void *data, struct postcopy_request *requests,
+		 size_t *nr_requests);
 int dev_zero(int helper, const struct postcopy_range *ranges, size_t nr, uint64_t *zeroed);
 int dev_discard(int helper, const struct postcopy_range *ranges, size_t nr);
 int dev_query(int helper, uint64_t offset, uint64_t length, uint64_t *bitmap);

@@ -24,6 +24,9 @@ struct run {
 	uint64_t first;
 	uint64_t nr;
 	bool zero;
+	/* Not NULL: requests that are queued come along (room for *nr_requests). */
+	struct postcopy_request *requests;
+	size_t *nr_requests;
 };
 
 /*
@@ -97,6 +100,9 @@ static int fill_run(struct transfer *t, struct region *r, const struct run *run,
 	do {
 		if (run->zero)
 			ret = dev_zero(r->helper, &range, 1, &filled);
+		else if (run->requests)
+			ret = dev_exchange(r->helper, range.offset, data, run->requests,
+					   run->nr_requests);
 		else
 			ret = dev_fill(r->helper, range.offset, range.length, data, &filled);
 		if (!ret)
@@ -112,7 +118,7 @@ static int fill_run(struct transfer *t, struct region *r, const struct run *run,
 	} else {
 		uint64_t sum = 0;
 
-		for (i = 0; i < run->nr; i++)
+		for (i = 0; i < run->nr && !t->no_digest; i++)
 			sum += fill_sum(r, run->first + i, data + i * UMIG_PAGE_SIZE);
 		atomic_fetch_add(&t->digest_sum, sum);
 		atomic_fetch_add(&t->digest_data, run->nr);
@@ -152,6 +158,34 @@ int fill_data(struct transfer *t, struct region *r, uint64_t page, uint64_t nr,
 		run = (struct run){ .first = i, .nr = claimed ? 1 : 0, .zero = zero };
 	}
 	ret = fill_run(t, r, &run, data + (run.first - page) * UMIG_PAGE_SIZE, kind);
+	return ret < 0 ? ret : 0;
+}
+
+/**
+ * fill_demand - install a page that somebody waits for, and take along what is asked for next
+ * @data: one page, page-aligned
+ * @requests: where requests go that are queued now
+ * @nr_requests: for how many there is room; how many there were
+ *
+ * Return: as fill_data().
+ */
+int fill_demand(struct transfer *t, struct region *r, uint64_t page, const uint8_t *data,
+		struct postcopy_request *requests, size_t *nr_requests)
+{
+	struct run run = {
+		.first = page,
+		.nr = pageset_claim(&r->set, page) ? 1 : 0,
+		.zero = digest_page_is_zero(data),
+		.requests = *nr_requests ? requests : NULL,
+		.nr_requests = nr_requests,
+	};
+	int ret;
+
+	if (!run.nr || run.zero)
+		*nr_requests = 0;
+	ret = fill_run(t, r, &run, data, FILL_DEMAND);
+	if (ret)
+		*nr_requests = 0;
 	return ret < 0 ? ret : 0;
 }
 

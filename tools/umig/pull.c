@@ -240,6 +240,7 @@ static int pull_transfer(struct pull_options *o, int context, int signal_fd)
 		log_error("cannot begin: %s", strerror(-ret));
 		return UMIG_FAILED;
 	}
+	t.no_digest = true;
 	t.nr_connections = (unsigned int)o->connections;
 	t.timeout_ms = (unsigned int)o->timeout_s * 1000;
 	t.json = o->json;

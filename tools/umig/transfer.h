@@ -64,6 +64,7 @@ struct fault {
  * @faults: answered since the last time they were printed, with @json
  * @lost_by, @lost_ns: who noticed that the source is lost, and when
  * @whole_view: nothing was present at the start, so the digest covers every page. Set once.
+ * @no_digest: nobody will compare the digest's sum, so it is not made. Set once.
  * @json: events go to stdout as JSON too. Set once.
  * @stop_fd: eventfd, readable once demand is to end; never read
  * @background_stop_fd: eventfd, readable once background is to end
@@ -81,6 +82,7 @@ struct transfer {
 	unsigned int nr_regions;
 	int context;
 	bool whole_view;
+	bool no_digest;
 	bool json;
 
 	int stop_fd;
@@ -152,6 +154,8 @@ void transfer_follow(struct transfer *t, struct region *r, uint64_t page);
 void transfer_note_fault(struct transfer *t, uint64_t offset, uint64_t ns);
 int fill_data(struct transfer *t, struct region *r, uint64_t page, uint64_t nr,
 	      const uint8_t *data, enum fill_kind kind);
+int fill_demand(struct transfer *t, struct region *r, uint64_t page, const uint8_t *data,
+		struct postcopy_request *requests, size_t *nr_requests);
 int fill_zero(struct transfer *t, struct region *r, const struct postcopy_range *ranges,
 	      size_t nr);
 void *demand_thread(void *arg);

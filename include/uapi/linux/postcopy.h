@@ -82,6 +82,7 @@
 #define POSTCOPY_PAGES_PRESENT	_IO(POSTCOPY_IOCTL_TYPE, 0x13)
 #define POSTCOPY_PAGES_DISCARD	_IO(POSTCOPY_IOCTL_TYPE, 0x14)
 #define POSTCOPY_PAGES_POISON	_IO(POSTCOPY_IOCTL_TYPE, 0x15)
+#define POSTCOPY_HELPER_EXCHANGE _IO(POSTCOPY_IOCTL_TYPE, 0x16)
 
 /**
  * struct postcopy_context_info - what this kernel module can do
@@ -109,6 +110,7 @@ struct postcopy_context_info {
 #define POSTCOPY_FEATURE_DISCARD	(1ULL << 2)
 #define POSTCOPY_FEATURE_POISON		(1ULL << 3)
 #define POSTCOPY_FEATURE_POLICY		(1ULL << 4)
+#define POSTCOPY_FEATURE_EXCHANGE	(1ULL << 5)
 
 /**
  * struct postcopy_region_list - ids of the regions the caller may attach to
@@ -333,6 +335,45 @@ struct postcopy_pages_fill {
 	__aligned_u64 offset;
 	__aligned_u64 length;
 	__aligned_u64 data;
+	__aligned_u64 out_length;
+	__aligned_u64 out_nr_filled;
+};
+
+/* Wait for a request if none is queued. */
+#define POSTCOPY_EXCHANGE_WAIT		(1U << 0)
+
+/**
+ * struct postcopy_helper_exchange - answer a request and get the next, in one call
+ * @size: sizeof(struct postcopy_helper_exchange)
+ * @flags: 0 or POSTCOPY_EXCHANGE_WAIT
+ * @offset: of the pages, as for POSTCOPY_PAGES_FILL; 0 if @length is
+ * @length: same; 0: no pages
+ * @data: same; 0 if @length is
+ * @requests: address of an array of struct postcopy_request, 0 if @nr_requests is
+ * @nr_requests: its length; 0: only the pages are dealt with
+ * @out_nr_requests: requests written, as by read(); at most 16 at once
+ * @out_length: bytes dealt with, as for POSTCOPY_PAGES_FILL
+ * @out_nr_filled: pages that were missing and got this data
+ *
+ * ioctl(helper_fd, POSTCOPY_HELPER_EXCHANGE, &exchange) is POSTCOPY_PAGES_FILL
+ * and, if that has dealt with all of @length, a read() that waits only with
+ * POSTCOPY_EXCHANGE_WAIT, whatever O_NONBLOCK is. A signal, or the end of the
+ * region, after pages were dealt with is no error but ends the call with
+ * @out_nr_requests 0.
+ *
+ * Errors: those of POSTCOPY_PAGES_FILL, with no request read; EFAULT also if
+ * @requests or the struct cannot be written: no request is lost, but pages may
+ * have been made present. If @length is 0, EAGAIN none is queued.
+ */
+struct postcopy_helper_exchange {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 offset;
+	__aligned_u64 length;
+	__aligned_u64 data;
+	__aligned_u64 requests;
+	__u32 nr_requests;
+	__u32 out_nr_requests;
 	__aligned_u64 out_length;
 	__aligned_u64 out_nr_filled;
 };

@@ -218,6 +218,18 @@ int dev_fill(int helper, uint64_t offset, uint64_t length, const void *data, uin
 	return fake_install(offset, length, data, filled);
 }
 
+int dev_exchange(int helper, uint64_t offset, const void *data, struct postcopy_request *requests,
+		 size_t *nr_requests)
+{
+	uint64_t filled;
+	ssize_t n;
+	int ret = dev_fill(helper, offset, UMIG_PAGE_SIZE, data, &filled);
+
+	n = ret || !*nr_requests ? 0 : read(helper, requests, *nr_requests * sizeof(*requests));
+	*nr_requests = n > 0 ? (size_t)n / sizeof(*requests) : 0;
+	return ret;
+}
+
 int dev_zero(int helper, const struct postcopy_range *ranges, size_t nr, uint64_t *zeroed)
 {
 	size_t i;

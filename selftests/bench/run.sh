@@ -1,0 +1,68 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Runs the benchmarks in test VMs and prints one table; build/bench/bench.json has it
+# for programs. The rows in instructions come from a VM that counts them, the others
+# from one with four processors: on a machine that is busy otherwise they mean nothing.
+#
+# usage: run.sh [--kernel KERNEL] [--check | --record] [NAME]...
+#	--check   short, rows in instructions only, and compare with recorded.json
+#	--record  same, and write recorded.json
+
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+
+kernels="6.1 6.12"
+short=
+compare=()
+while [ $# -gt 0 ]; do
+	case $1 in
+	--kernel) kernels=$2; shift ;;
+	--check) short=--short; compare=(--check selftests/bench/recorded.json) ;;
+	--record) short=--short; compare=(--record selftests/bench/recorded.json) ;;
+	*) break ;;
+	esac
+	shift
+done
+names=("$@")
+[ $# -gt 0 ] || names=(demand bulk shared converted scale threads pull)
+
+results=build/bench
+mkdir -p "$results"
+rm -f "$results"/*.log
+failed=0
+
+# vm KERNEL CLOCK NAME VM-OPTION... - one benchmark in a VM of its own
+vm()
+{
+	local kernel=$1 clock=$2 name=$3 log=$results/$1.$3.log
+	shift 3
+
+	echo "# kernel $kernel" > "$log"
+	selftests/qemu/vm.sh --kernel "$kernel" --mem 4G --timeout 900 "$@" -- \
+		sh -c "ip link set lo up && mount -t tmpfs none /dev/shm && insmod build/$kernel/drivers/postcopy/postcopy.ko && \
+			build/selftests/bench $short --clock $clock $name" \
+		>> "$log" 2>&1 || {
+		echo "not ok - bench.$kernel.$name"
+		tail -n 20 "$log" | sed 's/^/# /'
+		failed=1
+	}
+}
+
+for kernel in $kernels; do
+	for name in "${names[@]}"; do
+		case $name in
+		threads)
+			[ "$short" ] || vm "$kernel" wall "$name" --smp 4
+			;;
+		pull)
+			[ "$short" ] || vm "$kernel" instructions "$name" --icount
+			;;
+		*)
+			vm "$kernel" instructions "$name" --icount
+			;;
+		esac
+	done
+done
+selftests/bench/table.py --json "$results/bench.json" "${compare[@]}" "$results"/*.log || failed=1
+exit "$failed"
