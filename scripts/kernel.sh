@@ -90,7 +90,9 @@ image)
 	;;
 root)
 	for dir in / "$cache"; do
-		if [ -e "$dir/lib/modules/$release/modules.dep.bin" ]; then
+		# With headers alone dkms runs depmod, too.
+		if [ -e "$dir/lib/modules/$release/modules.dep.bin" ] &&
+		   [ -d "$dir/lib/modules/$release/kernel" ]; then
 			echo "$dir"
 			exit 0
 		fi
