@@ -29,9 +29,10 @@ help: ## this list
 	@echo 'usage: make [TARGET] [NAME=VALUE]...'
 	@awk -F ':.*## ' '/^[a-z_-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
-	@echo '  KERNEL=6.1|6.12|RELEASE  for which kernel to build or test ($(KERNEL))'
+	@echo '  KERNEL=6.1|6.12|debug|kcsan|RELEASE  for which kernel to build or test ($(KERNEL))'
 	@echo '  KDIR=DIR                 a built kernel tree to build against'
 	@echo '  T=NAME                   with test: only this test program or script'
+	@echo '  STRESS_SECONDS=N SEED=N  with test: of the random test'
 	@echo '  W=1 C=1                  warnings and sparse, as in the kernel'
 
 # Kernels share no objects, so each is built in a copy of the tree made of symbolic
@@ -57,6 +58,10 @@ selftests: ## the test programs
 .PHONY: test
 test: ## all tests, on both kernels in test VMs (KERNEL=, T= to choose)
 	@scripts/test.sh $(if $(filter command environment,$(origin KERNEL)),--kernel $(KERNEL)) $(T)
+
+.PHONY: test-debug
+test-debug: ## all test programs on the debug kernels (KASAN, lockdep ...; KCSAN)
+	@scripts/test.sh --debug $(T)
 
 .PHONY: bench
 bench: ## measure against userfaultfd, on both kernels (KERNEL=, T=demand|bulk|... to choose)

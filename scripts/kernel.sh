@@ -5,7 +5,8 @@
 #
 # usage: kernel.sh KERNEL WORD
 #	KERNEL	6.1, 6.12 (the newest build of that series that is here), a full
-#		release name, or the path of a bzImage
+#		release name, the path of a bzImage, or debug, kcsan: what
+#		debug-kernel.sh builds, which it does if need be
 #	WORD	release		e.g. 6.1.0-56-amd64
 #		build		the directory that modules are built against
 #		image		the bzImage
@@ -43,6 +44,21 @@ newest()
 }
 
 [ $# -eq 2 ] || die "usage: kernel.sh KERNEL release|build|image|root"
+
+case $1 in
+debug|kcsan)
+	dir=$("$(dirname "$0")/debug-kernel.sh" "$1") || exit
+	image=$dir/arch/x86/boot/bzImage
+	case $2 in
+	release) image_release "$image" ;;
+	build) echo "$dir" ;;
+	image) echo "$image" ;;
+	root) die "the $1 kernel has no modules" ;;
+	*) die "unknown word $2" ;;
+	esac
+	exit
+	;;
+esac
 
 if [ -f "$1" ]; then
 	image=$1

@@ -17,12 +17,14 @@ here=$(dirname "$0")
 kernels=${POSTCOPY_CACHE:-$HOME/.cache/postcopy}/kernels
 series="6.1 6.12"
 
-# Kernel headers of both series; linux-source has the kselftest harness.
+# Kernel headers of both series; linux-source has the kselftest harness and is what
+# the debug kernels are built from, which takes bc, bison, flex, libelf and libssl.
 test_packages="
 	gcc make libc6-dev pkg-config
 	linux-headers-amd64 linux-headers-6.12-amd64 linux-source-6.12
+	bc bison flex libelf-dev libssl-dev
 	qemu-system-x86 qemu-utils busybox-static cpio kmod xz-utils procps psmisc
-	socat jq gzip python3
+	socat jq gzip python3 gnuplot-nox
 	libnbd-dev libnbd-bin libjansson-dev libxxhash-dev libseccomp-dev
 	nbdkit nbdkit-plugin-dev"
 demo_packages=$test_packages

@@ -2,23 +2,46 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Builds everything for both kernels, runs the tests in a VM of each and umig's own
-# tests here, and ends with one line of totals.
+# tests here, then the test programs on the debug kernels, and ends with one line of
+# totals.
 #
-# usage: test.sh [--kernel KERNEL] [NAME]...
+# usage: test.sh [--kernel KERNEL|--debug] [NAME]...
+#	--debug	only on the kernels of debug-kernel.sh, but there all test programs
+#
+# STRESS_SECONDS and SEED are passed on to selftests/postcopy/stress_test.c.
 
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
 kernels="6.1 6.12"
-if [ "${1-}" = --kernel ]; then
-	kernels=$2
+debug_kernels="debug kcsan"
+# KCSAN on an emulated processor is slow: in a run of everything, what races most.
+kcsan_names="fault helper discard convert shared stress"
+chosen=
+case ${1-} in
+--kernel)
+	chosen=y
+	kernels=
+	debug_kernels=
+	case $2 in
+	debug|kcsan) debug_kernels=$2 ;;
+	*) kernels=$2 ;;
+	esac
 	shift 2
-fi
+	;;
+--debug)
+	chosen=y
+	kernels=
+	shift
+	;;
+esac
 names=("$@")
+# A choice of tests is not for the debug kernels unless they are asked for.
+[ $# -eq 0 ] || [ "$chosen" ] || debug_kernels=
 everything=
 [ $# -gt 0 ] || everything=y
 # Seconds for one VM
-timeout=${VM_TIMEOUT:-600}
+timeout=${VM_TIMEOUT:-900}
 results=build/results
 all=$results/all.tap
 
@@ -52,6 +75,15 @@ build_module()
 	make modules KERNEL="$1" W=1 && ! grep -E 'warning:|WARNING:' "$results/build.module_for_$1.log"
 }
 
+# Ten minutes of random work in a run of everything, most of them where errors show.
+stress_seconds()
+{
+	case $1 in
+	debug) echo "${STRESS_SECONDS:-480}" ;;
+	*) echo "${STRESS_SECONDS:-30}" ;;
+	esac
+}
+
 # run_vm KERNEL PART NAME... - some tests in one VM, into $results/KERNEL.PART.tap. A VM
 # that died or was killed has not said how many tests are missing: one failure. What was
 # said before vm.sh had to start again does not count.
@@ -59,9 +91,20 @@ run_vm()
 {
 	local kernel=$1 part=$2 log=$results/$1.$2.log status
 	shift 2
+	local mem=4G limit=$timeout append=
+	local -a environment=("STRESS_SECONDS=$(stress_seconds "$kernel")" "SEED=${SEED-}")
 
-	selftests/qemu/vm.sh --kernel "$kernel" --mem 4G --timeout "$timeout" \
-		--out "$results/vm-$kernel.$part" -- \
+	case $kernel in
+	debug|kcsan)
+		# kmemleak reads all of the memory after each program.
+		mem=1G
+		limit=${VM_TIMEOUT:-3000}
+		append=panic_on_warn=1
+		environment+=("TIMEOUT=${TIMEOUT:-400}")
+		;;
+	esac
+	selftests/qemu/vm.sh --kernel "$kernel" --mem "$mem" --timeout "$limit" \
+		--append "$append" --out "$results/vm-$kernel.$part" -- env "${environment[@]}" \
 		selftests/run.sh "build/$kernel/drivers/postcopy/postcopy.ko" "$@" \
 		2>&1 | sed -u "s/^\(not ok\|ok\) - /\1 - $kernel: /" | tee "$log"
 	status=${PIPESTATUS[0]}
@@ -110,7 +153,10 @@ run_kernel()
 	done
 }
 
-for kernel in $kernels; do
+for kernel in $debug_kernels; do
+	check "build.kernel_$kernel" scripts/debug-kernel.sh "$kernel"
+done
+for kernel in $kernels $debug_kernels; do
 	check "build.module_for_$kernel" build_module "$kernel"
 done
 check build.umig make umig
@@ -124,13 +170,28 @@ for kernel in $kernels; do
 	fi
 done
 
-if [ "$everything" ]; then
+# No scenarios: there is no KVM in these kernels.
+for kernel in $debug_kernels; do
+	[ -e "build/$kernel/drivers/postcopy/postcopy.ko" ] || continue
+	if [ -z "$everything" ]; then
+		run_vm "$kernel" programs "${names[@]}"
+	elif [ "$kernel" = kcsan ] && [ -z "$chosen" ]; then
+		# shellcheck disable=SC2086 # a list of words
+		run_vm "$kernel" programs $kcsan_names
+	else
+		mapfile -t programs < <(basename -a -s _test build/selftests/*_test)
+		run_vm "$kernel" programs "${programs[@]}"
+	fi
+	cat "$results/$kernel.programs.tap" >> "$all"
+done
+
+if [ "$everything" ] && [ -z "$chosen" ]; then
 	for kernel in $kernels; do
 		check "bench.instructions_on_$kernel" selftests/bench/run.sh --kernel "$kernel" --check
 	done
 fi
 
-if [ "$everything" ] && [ -e tools/umig/Makefile ]; then
+if [ "$everything" ] && [ -z "$chosen" ] && [ -e tools/umig/Makefile ]; then
 	if make -s -C tools/umig check > "$results/umig.tap" 2>&1; then
 		status=0
 	else

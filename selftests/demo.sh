@@ -29,6 +29,7 @@ step()
 die()
 {
 	echo "demo: $*" >&2
+	guests_where
 	# shellcheck disable=SC2034 # vmm.sh's cleanup shows the logs then
 	failed=y
 	exit 1
@@ -66,3 +67,6 @@ step "Summary"
 grep '^{' "$work/send.log" | jq -r 'select(.event == "summary") |
 	"downtime \(.downtime_ms | round) ms, total \(.seconds * 10 | round / 10) s, \(.demand_pages) demand faults"'
 echo "guest: $(guest_rounds source) rounds at the source, $(guest_rounds destination) at the destination, wrong bytes: 0"
+
+# The guests end with the VM: it has nothing left to do.
+trap - EXIT

@@ -15,6 +15,7 @@
 #include <linux/sched/mm.h>
 
 #include "postcopy.h"
+#include "trace.h"
 
 static unsigned long convert_count_missing(struct postcopy_region *region,
 					   struct vm_area_struct *vma)
@@ -113,6 +114,8 @@ long postcopy_region_convert(struct postcopy_region *region,
 out_mm:
 	mmput_async(region->mm);
 out_claim:
+	if (!ret)
+		trace_postcopy_convert(region, atomic_long_read(&region->nr_present));
 	postcopy_claim_release(region, &claim);
 	if (!ret && convert->flags & POSTCOPY_CONVERT_RETIRE_CONTEXT)
 		postcopy_context_retire(region->context);

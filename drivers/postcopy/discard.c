@@ -20,6 +20,7 @@
 #include <linux/slab.h>
 
 #include "postcopy.h"
+#include "trace.h"
 
 /* Drop the anonymous pages. Under mmap_lock for writing. */
 static void private_zap(struct postcopy_region *region, unsigned long first,
@@ -50,7 +51,7 @@ static long private_discard(struct postcopy_region *region,
 			    u64 *nr_discarded)
 {
 	struct mm_struct *mm = region->mm;
-	unsigned long first, nr;
+	unsigned long first, nr, unmarked;
 	long ret;
 	u32 i;
 
@@ -61,7 +62,9 @@ static long private_discard(struct postcopy_region *region,
 		for (i = 0; i < nr_ranges; i++) {
 			postcopy_region_indexes(region, ranges[i].offset,
 						ranges[i].length, &first, &nr);
-			*nr_discarded += postcopy_pages_unmark(region, first, nr);
+			unmarked = postcopy_pages_unmark(region, first, nr);
+			trace_postcopy_discard(region, first, nr, unmarked);
+			*nr_discarded += unmarked;
 			private_zap(region, first, nr);
 			cond_resched();
 		}
@@ -75,14 +78,16 @@ static long shared_discard(struct postcopy_region *region,
 			   const struct postcopy_range *ranges, u32 nr_ranges,
 			   u64 *nr_discarded)
 {
-	unsigned long first, nr;
+	unsigned long first, nr, unmarked;
 	long err, ret = 0;
 	u32 i;
 
 	for (i = 0; i < nr_ranges; i++) {
 		postcopy_region_indexes(region, ranges[i].offset,
 					ranges[i].length, &first, &nr);
-		*nr_discarded += postcopy_pages_unmark(region, first, nr);
+		unmarked = postcopy_pages_unmark(region, first, nr);
+		trace_postcopy_discard(region, first, nr, unmarked);
+		*nr_discarded += unmarked;
 		cond_resched();
 	}
 	postcopy_shared_faults_drain();

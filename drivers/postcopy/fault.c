@@ -27,6 +27,7 @@
 #include <linux/timekeeping.h>
 
 #include "postcopy.h"
+#include "trace.h"
 
 /*
  * A write to a private mapping comes with the new anonymous page in
@@ -43,8 +44,13 @@ static vm_fault_t fault_hand_over(struct vm_fault *vmf)
 	return VM_FAULT_LOCKED;
 }
 
-/* A page that is present and not mapped holds zeros. */
-static vm_fault_t fault_zero(struct vm_fault *vmf)
+/**
+ * postcopy_fault_zero() - map zeros: a page that is present and not mapped
+ * @vmf: a fault in a private mapping
+ *
+ * Context: as postcopy_private_fault().
+ */
+vm_fault_t postcopy_fault_zero(struct vm_fault *vmf)
 {
 	/* Unless the OOM reaper has unmapped it: then the process is dying. */
 	vm_fault_t ret = check_stable_address_space(vmf->vma->vm_mm);
@@ -69,6 +75,7 @@ static void fault_account_wait(struct postcopy_region *region, u64 ns)
 	atomic64_add(ns, &region->wait_ns);
 	while (ns > max && !atomic64_try_cmpxchg(&region->wait_max_ns, &max, ns))
 		;
+	postcopy_waiters_note(region, ns);
 }
 
 static unsigned int fault_wait_state(unsigned int flags)
@@ -96,7 +103,7 @@ static vm_fault_t fault_missing(struct postcopy_region *region,
 	unsigned int flags = vmf->flags;
 	struct postcopy_req *req;
 	bool is_new = false;
-	u64 start;
+	u64 start, waited;
 
 	if (postcopy_poisoned(region, index))
 		return VM_FAULT_HWPOISON;
@@ -107,6 +114,7 @@ static vm_fault_t fault_missing(struct postcopy_region *region,
 		return VM_FAULT_SIGBUS;
 
 	atomic64_inc(&region->total_faults);
+	trace_postcopy_fault(region, index, flags);
 	start = ktime_get_ns();
 	req = postcopy_req_find(region, index, flags & FAULT_FLAG_WRITE, start,
 				&is_new);
@@ -131,7 +139,9 @@ static vm_fault_t fault_missing(struct postcopy_region *region,
 	postcopy_region_get(region);
 	release_fault_lock(vmf);
 	postcopy_policy_wait(region, req, is_new, fault_wait_state(flags));
-	fault_account_wait(region, ktime_get_ns() - start);
+	waited = ktime_get_ns() - start;
+	trace_postcopy_wake(region, index, waited);
+	fault_account_wait(region, waited);
 	postcopy_req_put(region, req);
 	postcopy_region_put(region);
 	/*
@@ -164,7 +174,7 @@ vm_fault_t postcopy_private_fault(struct vm_fault *vmf)
 
 	/* Pairs with the barrier in postcopy_pages_mark(). */
 	if (test_bit_acquire(index, region->present))
-		return fault_zero(vmf);
+		return postcopy_fault_zero(vmf);
 
 	if (vmf->flags & FAULT_FLAG_REMOTE) {
 		claim = postcopy_claim_of_current(region, index);

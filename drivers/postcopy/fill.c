@@ -22,6 +22,7 @@
 #include <linux/uaccess.h>
 
 #include "postcopy.h"
+#include "trace.h"
 
 /* Pages filled under one hold of mmap_lock: a writer waits for some 0.5 ms. */
 #define FILL_BATCH	512UL
@@ -203,6 +204,7 @@ static long fill_batch(struct postcopy_region *region, const void __user *data,
 		       unsigned long first, unsigned long nr, u64 *nr_filled)
 {
 	struct fill fill __uninitialized;
+	u64 filled_before = *nr_filled;
 	long ret;
 
 	fill.data = data;
@@ -219,6 +221,8 @@ static long fill_batch(struct postcopy_region *region, const void __user *data,
 		ret = fill_claimed(region, &fill, nr_filled);
 		postcopy_install_end(&fill.install);
 	}
+	if (ret > 0)
+		trace_postcopy_fill(region, first, ret, *nr_filled - filled_before);
 	postcopy_claim_release(region, &fill.claim);
 	return ret;
 }

@@ -16,6 +16,7 @@
 #include <linux/uaccess.h>
 
 #include "postcopy.h"
+#include "trace.h"
 
 struct postcopy_helper {
 	struct postcopy_region *region;
@@ -85,6 +86,7 @@ static int helper_release(struct inode *inode, struct file *file)
 		put_pid(region->helper_pid);
 		region->helper_pid = NULL;
 		postcopy_req_requeue(region);
+		trace_postcopy_detach(region, atomic_long_read(&region->nr_present));
 	}
 	mutex_unlock(&region->lock);
 	postcopy_region_put(region);
@@ -374,6 +376,7 @@ static void helper_activate(struct postcopy_helper *helper)
 	region->helper_pid = get_pid(task_tgid(current));
 	region->total_attached++;
 	WRITE_ONCE(region->alone_since_ns, 0);
+	trace_postcopy_attach(region, atomic_long_read(&region->nr_present));
 	mutex_unlock(&region->lock);
 }
 

@@ -60,6 +60,7 @@ static int __init postcopy_init(void)
 		pr_err("cannot register the device (error %d)\n", err);
 		goto err_shared;
 	}
+	postcopy_observe_init();
 	return 0;
 
 err_shared:
@@ -72,6 +73,7 @@ err_req:
 
 static void __exit postcopy_exit(void)
 {
+	postcopy_observe_exit();
 	misc_deregister(&postcopy_device);
 	/*
 	 * The last reference may have been put by a thread that has yet to

@@ -7,6 +7,7 @@
 #include <linux/completion.h>
 #include <linux/ktime.h>
 #include <linux/module.h>
+#include <linux/mutex.h>
 #include <linux/rcuwait.h>
 #include <linux/sched/signal.h>
 #include <linux/timekeeping.h>
@@ -43,7 +44,8 @@ static int kernel_faults_set(const char *value, const struct kernel_param *param
 
 static int kernel_faults_get(char *buffer, const struct kernel_param *param)
 {
-	return sysfs_emit(buffer, "%s\n", kernel_faults_names[kernel_faults]);
+	return sysfs_emit(buffer, "%s\n",
+			  kernel_faults_names[READ_ONCE(kernel_faults)]);
 }
 
 static const struct kernel_param_ops kernel_faults_ops = {
@@ -65,8 +67,9 @@ module_param(max_region_mib, ulong, 0644);
 MODULE_PARM_DESC(max_region_mib,
 		 "Size of the largest region in MiB, 0: no limit (default); a larger one fails with EFBIG");
 
-/* Regions by user. */
+/* Regions by user. Counting is more than one operation: under policy_mutex. */
 static DEFINE_XARRAY(policy_users);
+static DEFINE_MUTEX(policy_mutex);
 
 /**
  * postcopy_policy_admit() - may the user have another region?
@@ -86,34 +89,36 @@ int postcopy_policy_admit(kuid_t uid, unsigned long nr_pages)
 
 	if (max_mib && nr_pages > max_mib << (20 - PAGE_SHIFT))
 		return -EFBIG;
-	xa_lock(&policy_users);
+	mutex_lock(&policy_mutex);
 	entry = xa_load(&policy_users, __kuid_val(uid));
 	nr = entry ? xa_to_value(entry) : 0;
 	if (max && nr >= max)
 		err = -EDQUOT;
 	else
-		err = xa_err(__xa_store(&policy_users, __kuid_val(uid),
-					xa_mk_value(nr + 1), GFP_KERNEL));
-	xa_unlock(&policy_users);
+		err = xa_err(xa_store(&policy_users, __kuid_val(uid),
+				      xa_mk_value(nr + 1), GFP_KERNEL));
+	mutex_unlock(&policy_mutex);
 	return err;
 }
 
 /**
  * postcopy_policy_release() - a region of the user is gone
  * @uid: the user
+ *
+ * Context: may sleep.
  */
 void postcopy_policy_release(kuid_t uid)
 {
 	unsigned long nr;
 
-	xa_lock(&policy_users);
+	mutex_lock(&policy_mutex);
 	nr = xa_to_value(xa_load(&policy_users, __kuid_val(uid))) - 1;
 	/* Storing over an entry, or erasing it, takes no memory. */
 	if (nr)
-		__xa_store(&policy_users, __kuid_val(uid), xa_mk_value(nr), 0);
+		xa_store(&policy_users, __kuid_val(uid), xa_mk_value(nr), 0);
 	else
-		__xa_erase(&policy_users, __kuid_val(uid));
-	xa_unlock(&policy_users);
+		xa_erase(&policy_users, __kuid_val(uid));
+	mutex_unlock(&policy_mutex);
 }
 
 /**

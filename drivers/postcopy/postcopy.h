@@ -16,8 +16,8 @@
  *	        regions table xa_lock
  *	bucket->lock (request.c)
  *	  region->queue_lock
- * The last two, region->claims_lock and region->mappers_lock are leaves for
- * everything above them.
+ * The last two, region->claims_lock, region->mappers_lock and
+ * region->waiters_lock are leaves for everything above them.
  * helper->read_mutex is taken with nothing else held.
  */
 #ifndef _POSTCOPY_H
@@ -67,6 +67,12 @@ struct postcopy_bucket {
 };
 
 struct postcopy_helper;
+
+/* A thread and the longest it has waited. */
+struct postcopy_waiter {
+	struct pid *pid;	/* a reference, or NULL */
+	u64 ns;
+};
 
 struct postcopy_region {
 	struct kref kref;
@@ -149,6 +155,11 @@ struct postcopy_region {
 	atomic64_t wait_ns;
 	atomic64_t wait_max_ns;
 	atomic64_t wait_histogram[POSTCOPY_WAIT_BUCKETS];
+
+	spinlock_t waiters_lock;
+	/* Under waiters_lock; waiters_least_ns, the shortest, is also read without. */
+	struct postcopy_waiter waiters[POSTCOPY_WAITERS];
+	u64 waiters_least_ns;
 };
 
 /* main.c */
@@ -169,6 +180,7 @@ struct postcopy_region *postcopy_region_create(struct postcopy_context *context,
 void postcopy_region_get(struct postcopy_region *region);
 void postcopy_region_put(struct postcopy_region *region);
 struct postcopy_region *postcopy_region_find(u64 id);
+struct postcopy_region *postcopy_region_find_from(unsigned long *id);
 bool postcopy_region_permitted(struct postcopy_region *region,
 			       struct postcopy_context *context);
 void postcopy_region_end(struct postcopy_region *region,
@@ -208,6 +220,9 @@ struct vm_area_struct *postcopy_private_next_vma(struct postcopy_region *region,
 						 unsigned long address,
 						 unsigned long end);
 
+/* child.c */
+void postcopy_child_adopt(struct vm_area_struct *vma, struct postcopy_region *region);
+
 /* shared.c */
 extern const struct vm_operations_struct postcopy_shared_vm_ops;
 void postcopy_shared_init(void);
@@ -234,6 +249,7 @@ static inline bool postcopy_vma_of(struct vm_area_struct *vma,
 }
 
 /* fault.c */
+vm_fault_t postcopy_fault_zero(struct vm_fault *vmf);
 vm_fault_t postcopy_private_fault(struct vm_fault *vmf);
 vm_fault_t postcopy_shared_fault(struct vm_fault *vmf);
 vm_fault_t postcopy_shared_map_pages(struct vm_fault *vmf, pgoff_t first,
@@ -406,6 +422,14 @@ long postcopy_region_policy(struct postcopy_region *region,
 bool postcopy_policy_kernel_faults(void);
 int postcopy_policy_admit(kuid_t uid, unsigned long nr_pages);
 void postcopy_policy_release(kuid_t uid);
+
+/* observe.c */
+void postcopy_waiters_note(struct postcopy_region *region, u64 ns);
+void postcopy_waiters_describe(struct postcopy_region *region,
+			       struct postcopy_waiter_info *out);
+void postcopy_waiters_free(struct postcopy_region *region);
+void __init postcopy_observe_init(void);
+void postcopy_observe_exit(void);
 
 /* helper.c */
 long postcopy_helper_attach(struct postcopy_region *region,

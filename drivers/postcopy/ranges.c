@@ -9,6 +9,7 @@
 #include <linux/uaccess.h>
 
 #include "postcopy.h"
+#include "trace.h"
 
 /* Pages marked before the CPU is offered to others. */
 #define MARK_BATCH	(1UL << 20)
@@ -16,8 +17,8 @@
 typedef long (*range_fn)(struct postcopy_region *region, unsigned long first,
 			 unsigned long nr, u64 *nr_changed);
 
-static long range_present(struct postcopy_region *region, unsigned long first,
-			  unsigned long nr, u64 *nr_changed)
+static void range_mark(struct postcopy_region *region, unsigned long first,
+		       unsigned long nr, u64 *nr_changed)
 {
 	unsigned long batch;
 
@@ -26,6 +27,16 @@ static long range_present(struct postcopy_region *region, unsigned long first,
 		*nr_changed += postcopy_pages_mark(region, first, batch);
 		cond_resched();
 	}
+}
+
+static long range_present(struct postcopy_region *region, unsigned long first,
+			  unsigned long nr, u64 *nr_changed)
+{
+	u64 marked = 0;
+
+	range_mark(region, first, nr, &marked);
+	trace_postcopy_present(region, first, nr, marked);
+	*nr_changed += marked;
 	return 0;
 }
 
@@ -34,18 +45,26 @@ static long range_zero(struct postcopy_region *region, unsigned long first,
 {
 	/* Somebody may have begun to write there. */
 	long ret = region->backing ? postcopy_shared_punch(region, first, nr) : 0;
+	u64 marked = 0;
 
-	return ret ?: range_present(region, first, nr, nr_changed);
+	if (ret)
+		return ret;
+	range_mark(region, first, nr, &marked);
+	trace_postcopy_zero(region, first, nr, marked);
+	*nr_changed += marked;
+	return 0;
 }
 
 static long range_poison(struct postcopy_region *region, unsigned long first,
 			 unsigned long nr, u64 *nr_changed)
 {
-	unsigned long batch;
+	unsigned long batch, set;
 
 	for (; nr; first += batch, nr -= batch) {
 		batch = min(nr, MARK_BATCH);
-		*nr_changed += postcopy_poison_set(region, first, batch);
+		set = postcopy_poison_set(region, first, batch);
+		trace_postcopy_poison(region, first, batch, set);
+		*nr_changed += set;
 		cond_resched();
 	}
 	return 0;

@@ -44,6 +44,7 @@ static void region_free(struct kref *kref)
 	kvfree(region->buckets);
 	postcopy_policy_release(region->uid);
 	put_pid(region->pid);
+	postcopy_waiters_free(region);
 	mmdrop(region->mm);
 	mutex_destroy(&region->lock);
 	postcopy_context_put(region->context);
@@ -144,6 +145,7 @@ struct postcopy_region *postcopy_region_create(struct postcopy_context *context,
 	INIT_LIST_HEAD(&region->queued);
 	INIT_LIST_HEAD(&region->taken);
 	init_waitqueue_head(&region->helper_wait);
+	spin_lock_init(&region->waiters_lock);
 
 	err = -ENOMEM;
 	region->present = kvcalloc(BITS_TO_LONGS(region->nr_pages), sizeof(long),
@@ -185,8 +187,13 @@ struct postcopy_region *postcopy_region_find(u64 id)
 	return region;
 }
 
-/* The first region with an id of at least *id, with a reference. */
-static struct postcopy_region *region_find_from(unsigned long *id)
+/**
+ * postcopy_region_find_from() - the next region in the table
+ * @id: in: it has at least this id; out: its id
+ *
+ * Return: the region with a reference, or NULL.
+ */
+struct postcopy_region *postcopy_region_find_from(unsigned long *id)
 {
 	struct postcopy_region *region;
 
@@ -294,7 +301,7 @@ long postcopy_region_list(struct postcopy_context *context,
 
 	if (list->flags)
 		return -EINVAL;
-	for (; (region = region_find_from(&id)); id++) {
+	for (; (region = postcopy_region_find_from(&id)); id++) {
 		bool permitted = postcopy_region_permitted(region, context);
 
 		postcopy_region_put(region);
@@ -357,6 +364,7 @@ void postcopy_region_describe(struct postcopy_region *region,
 	for (i = 0; i < POSTCOPY_WAIT_BUCKETS; i++)
 		info->out_wait_histogram[i] =
 			atomic64_read(&region->wait_histogram[i]);
+	postcopy_waiters_describe(region, info->out_waiters);
 
 	mutex_lock(&region->lock);
 	info->out_state = region->state;

@@ -32,6 +32,7 @@
 #include <linux/uaccess.h>
 
 #include "postcopy.h"
+#include "trace.h"
 
 static struct kmem_cache *req_cache;
 
@@ -213,6 +214,7 @@ struct postcopy_req *postcopy_req_find(struct postcopy_region *region,
 			fresh = NULL;
 			req_enqueue(region, req);
 			atomic64_inc(&region->total_requests);
+			trace_postcopy_request(region, index, 1, 1);
 			*is_new = true;
 		}
 	}

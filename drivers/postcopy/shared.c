@@ -184,7 +184,9 @@ const struct vm_operations_struct postcopy_shared_vm_ops = {
 /* Map the backing with shmem's vm_ops and a struct file of the VMA's own. */
 static int shared_map_backing(struct file *backing, struct vm_area_struct *vma)
 {
-	struct file *file = dentry_open(&backing->f_path, O_RDWR, backing->f_cred);
+	/* O_LARGEFILE: or shmem refuses a file of more than 2 GiB. */
+	struct file *file = dentry_open(&backing->f_path, O_RDWR | O_LARGEFILE,
+					backing->f_cred);
 	int err;
 
 	if (IS_ERR(file))
@@ -242,6 +244,8 @@ static struct postcopy_region *shared_create(struct postcopy_context *context,
 	backing = shared_backing((loff_t)(vma->vm_pgoff + vma_pages(vma)) << PAGE_SHIFT);
 	if (IS_ERR(backing))
 		return ERR_CAST(backing);
+	/* Or no write goes beyond 2 GiB. */
+	backing->f_flags |= O_LARGEFILE;
 	region = postcopy_region_create(context, vma, backing);
 	fput(backing);
 	if (IS_ERR(region))
@@ -306,6 +310,12 @@ int postcopy_mmap_shared(struct postcopy_context *context,
 	if (!err && !converted) {
 		region->shmem_ops = vma->vm_ops;
 		vm_flags_set(vma, VM_MIXEDMAP);
+		/*
+		 * remap_file_pages() maps the file of a VMA again, with the
+		 * file's own method: shmem's, which knows no missing pages.
+		 * What cannot be read cannot be mapped.
+		 */
+		vma->vm_file->f_mode &= ~FMODE_READ;
 		vma->vm_private_data = region;
 		vma->vm_ops = &postcopy_shared_vm_ops;
 		mapper_add_vma(region, vma->vm_mm);
@@ -454,6 +464,7 @@ static int shared_convert_mm(struct postcopy_region *region, struct mm_struct *m
 		vm_flags_clear(vma, VM_MIXEDMAP);
 		vma->vm_ops = region->shmem_ops;
 		vma->vm_private_data = NULL;
+		vma->vm_file->f_mode |= FMODE_READ;
 		mapper_remove_vma(region, mm);
 		atomic_dec(&region->nr_vmas);
 		postcopy_region_put(region);

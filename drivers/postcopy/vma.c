@@ -13,8 +13,8 @@
  *	mremap that shrinks or grows in place	yes; pages past the end of the
  *		region raise SIGBUS
  *	mremap that moves	refused: EOPNOTSUPP, nothing changed
- *	fork	the child has what was mapped in the parent, copy-on-write;
- *		anything else raises SIGBUS there
+ *	fork	the child has what was present in the owner, copy-on-write;
+ *		anything else raises SIGBUS there, see child.c
  * Two regions are never merged, each has a file of its own.
  */
 #include <linux/file.h>
@@ -30,6 +30,8 @@ static void private_open(struct vm_area_struct *vma)
 	postcopy_region_get(region);
 	if (vma->vm_mm == region->mm)
 		atomic_inc(&region->nr_vmas);
+	else if (current->mm == region->mm)	/* it forks */
+		postcopy_child_adopt(vma, region);
 }
 
 static void private_close(struct vm_area_struct *vma)

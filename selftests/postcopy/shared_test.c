@@ -278,6 +278,42 @@ TEST_F(shared, a_moved_mapping_reaches_the_same_pages)
 	EXPECT_EQ(0, pages_wrong(&self->r, 0, NR_PAGES));
 }
 
+TEST_F(shared, a_region_far_into_the_image_works)
+{
+	struct region r = { .offset = 5UL << 40, .length = 64 * PAGE, .context = -1 };
+	struct access a;
+
+	ASSERT_LE(0, r.context = open(POSTCOPY_DEVICE, O_RDWR | O_CLOEXEC));
+	r.address = mmap(NULL, r.length, PROT_READ | PROT_WRITE, MAP_SHARED, r.context, r.offset);
+	ASSERT_NE(MAP_FAILED, r.address)
+		TH_LOG("errno %d", errno);
+	r.id = region_find(r.context, getpid(), r.address);
+	ASSERT_EQ(0, region_attach(&r));
+	ASSERT_EQ(0, access_start(&a, ACCESS_READ, page_at(&r, 63), 0));
+	ASSERT_TRUE(access_wait_blocked(&a));
+	ASSERT_EQ(0, pages_fill(&r, 0, 64, NULL));
+	ASSERT_TRUE(access_wait_done(&a));
+	EXPECT_EQ(0, pages_wrong(&r, 0, 64));
+	ASSERT_EQ(0, region_convert(&r, 0, NULL));
+	EXPECT_EQ(0, pages_wrong(&r, 0, 64));
+	region_close(&r);
+}
+
+/* It would map the file behind the region, past the present map. */
+TEST_F(shared, remap_file_pages_shows_no_missing_page)
+{
+	struct region *r = &self->r;
+
+	EXPECT_EQ(-1, remap_file_pages(r->address, 2 * PAGE, 0, r->offset / PAGE + 4, 0));
+	EXPECT_EQ(EACCES, errno);
+	ASSERT_EQ(0, pages_fill(r, 0, NR_PAGES, NULL));
+	EXPECT_EQ(0, pages_wrong(r, 0, NR_PAGES));
+	ASSERT_EQ(0, region_convert(r, 0, NULL));
+	/* Plain shared memory again */
+	EXPECT_EQ(0, remap_file_pages(r->address, PAGE, 0, r->offset / PAGE + 4, 0));
+	EXPECT_TRUE(page_is_right(r, 4, r->address));
+}
+
 TEST_F(shared, lives_until_the_last_process_unmaps_it)
 {
 	struct postcopy_region_info info;

@@ -5,6 +5,9 @@
  */
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "kselftest_harness.h"
 #include "postcopy_test.h"
@@ -203,35 +206,113 @@ TEST_F(zero, read_only_and_prot_none_mappings_are_served)
 	EXPECT_EQ(1, *(uint64_t *)self->r.address);
 }
 
-/* The child may have zeros or SIGBUS for a page no page table has, but no other. */
-TEST_F(zero, a_forked_child_reads_zeros_or_gets_sigbus)
+/* What a child finds at a page: 0 zeros, -1 something else, or the signal. */
+static int child_sees(char *page)
+{
+	return probe_read(page) ?: page_is_zero(page) ? 0 : -1;
+}
+
+static int child_of_a_child(struct region *r)
 {
 	int status;
-	pid_t pid;
+	pid_t pid = fork_child();
 
-	ASSERT_EQ(0, pages_zero(&self->r, 0, 8, NULL));
-	ASSERT_TRUE(page_is_zero(page_at(&self->r, 1)));
-	*(uint64_t *)page_at(&self->r, 2) = 2;
-	pid = fork_child();
 	if (!pid) {
-		int sig = probe_read(page_at(&self->r, 0));
-
-		if (sig && sig != SIGBUS)
+		if (child_sees(page_at(r, 1)) || child_sees(page_at(r, 20)) != SIGBUS ||
+		    !page_is_right(r, 10, page_at(r, 10)))
 			_exit(1);
-		if (!sig && !page_is_zero(page_at(&self->r, 0)))
-			_exit(2);
-		sig = probe_read(page_at(&self->r, 1));
-		if (sig && sig != SIGBUS)
-			_exit(3);
-		if (!sig && !page_is_zero(page_at(&self->r, 1)))
-			_exit(4);
-		if (*(uint64_t *)page_at(&self->r, 2) != 2)
-			_exit(5);
+		*(uint64_t *)page_at(r, 1) = 1;
 		_exit(0);
 	}
+	return pid < 0 || wait_child(pid, &status) || status;
+}
+
+TEST_F(zero, a_forked_child_reads_zeros_for_what_was_present_and_sigbus_for_the_rest)
+{
+	struct region *r = &self->r;
+	int go[2], status;
+	char byte;
+	pid_t pid;
+
+	ASSERT_EQ(0, pipe(go));
+	ASSERT_EQ(0, pages_zero(r, 0, 8, NULL));
+	ASSERT_EQ(0, pages_fill(r, 10, 2, NULL));
+	ASSERT_TRUE(page_is_zero(page_at(r, 1)));
+	*(uint64_t *)page_at(r, 2) = 2;
+	pid = fork_child();
+	if (!pid) {
+		if (read(go[0], &byte, 1) != 1)
+			_exit(1);
+		/* Touched by nobody, read before, written before */
+		if (child_sees(page_at(r, 0)) || child_sees(page_at(r, 1)))
+			_exit(2);
+		if (*(uint64_t *)page_at(r, 2) != 2 || !page_is_right(r, 10, page_at(r, 10)))
+			_exit(3);
+		/* Zeroed, filled, or not, after the fork: the child knows nothing of it. */
+		if (child_sees(page_at(r, 20)) != SIGBUS || child_sees(page_at(r, 21)) != SIGBUS ||
+		    child_sees(page_at(r, NR_PAGES - 1)) != SIGBUS)
+			_exit(4);
+		/* Its own: writes, drops, splits */
+		*(uint64_t *)page_at(r, 3) = 3;
+		if (mprotect(page_at(r, 4), PAGE, PROT_READ) || child_sees(page_at(r, 4)) ||
+		    child_sees(page_at(r, 5)))
+			_exit(5);
+		if (madvise(page_at(r, 11), PAGE, MADV_DONTNEED) || child_sees(page_at(r, 11)))
+			_exit(6);
+		if (child_of_a_child(r) || child_sees(page_at(r, 1)))
+			_exit(7);
+		if (mremap(page_at(r, 0), PAGE, 2 * PAGE, MREMAP_MAYMOVE) != MAP_FAILED)
+			_exit(8);
+		_exit(0);
+	}
+	ASSERT_EQ(0, pages_zero(r, 20, 1, NULL));
+	ASSERT_EQ(0, pages_fill(r, 21, 1, NULL));
+	ASSERT_EQ(1, write(go[1], "x", 1));
 	ASSERT_EQ(0, wait_child(pid, &status));
 	EXPECT_EQ(0, WEXITSTATUS(status));
 	EXPECT_FALSE(WIFSIGNALED(status));
+	EXPECT_EQ(0, *(uint64_t *)page_at(r, 3));
+	EXPECT_EQ(0, pages_wrong(r, 10, 2));
+}
+
+/* The child's map starts in the middle of a word of the owner's. */
+TEST_F(zero, a_child_forked_after_a_partial_munmap_knows_the_right_pages)
+{
+	struct region *r = &self->r;
+	int status;
+	pid_t pid;
+
+	ASSERT_EQ(0, munmap(page_at(r, 0), 3 * PAGE));
+	ASSERT_EQ(0, pages_zero(r, 5, 1, NULL));
+	pid = fork_child();
+	if (!pid)
+		_exit(child_sees(page_at(r, 4)) != SIGBUS || child_sees(page_at(r, 5)) ||
+		      child_sees(page_at(r, 6)) != SIGBUS);
+	ASSERT_EQ(0, wait_child(pid, &status));
+	EXPECT_EQ(0, status);
+}
+
+TEST_F(zero, a_child_keeps_its_zeros_when_the_owner_converts_and_when_it_is_gone)
+{
+	struct region *r = &self->r;
+	int go[2], status;
+	char byte;
+	pid_t pid;
+
+	ASSERT_EQ(0, pipe(go));
+	ASSERT_EQ(0, pages_zero(r, 0, 1, NULL));
+	pid = fork_child();
+	if (!pid) {
+		if (read(go[0], &byte, 1) != 1)
+			_exit(1);
+		_exit(child_sees(page_at(r, 0)) || child_sees(page_at(r, 1)) != SIGBUS);
+	}
+	ASSERT_EQ(0, pages_fill(r, 0, NR_PAGES, NULL));
+	ASSERT_EQ(0, region_convert(r, 0, NULL));
+	region_close(r);
+	ASSERT_EQ(1, write(go[1], "x", 1));
+	ASSERT_EQ(0, wait_child(pid, &status));
+	EXPECT_EQ(0, status);
 }
 
 TEST_HARNESS_MAIN

@@ -15,7 +15,8 @@ usage()
 {
 	cat <<-END
 	usage: vm.sh [options] -- command [args]
-	  --kernel K      6.1 (default), 6.12, a release name or the path of a bzImage
+	  --kernel K      6.1 (default), 6.12, debug, kcsan, a release name or the path of a
+	                  bzImage
 	  --modules DIR   DIR/lib/modules/RELEASE has its modules
 	  --smp N         processors (2)
 	  --mem SIZE      memory (2G)
@@ -104,8 +105,9 @@ make_initramfs()
 	(cd "$dir" && find . | cpio --quiet -o -H newc) > "$tmp/initramfs.cpio"
 }
 
-make -s -C "$here" init || exit 125
-make_initramfs "$@"
+make -s -C "$here" || exit 125
+# There HOME is root's: kernel.sh shall find the same kernels as here.
+make_initramfs env "POSTCOPY_CACHE=${POSTCOPY_CACHE:-$HOME/.cache/postcopy}" "$@"
 
 cmdline="console=ttyS0 loglevel=5 panic=-1 oops=panic log_buf_len=16M nokaslr"
 cmdline="$cmdline mitigations=off no_timer_check tsc=nowatchdog audit=0"
@@ -114,6 +116,13 @@ if [ "$interactive" ]; then
 	size=$(stty size 2>/dev/null) || size=
 	cmdline="$cmdline vm.interactive=${size/ /x}"
 fi
+case $kernel in
+debug|kcsan)
+	# QEMU's tables of interrupt routes are a program that takes longer here than
+	# the 30 s that ACPI gives it, twice: the MP table has them too.
+	cmdline="$cmdline acpi=noirq"
+	;;
+esac
 if [ "$modules" ] && [ "$modules" != / ]; then
 	cmdline="$cmdline vm.modules=$(cd "$modules" && pwd)/lib/modules"
 fi
@@ -138,9 +147,10 @@ fi
 # the boot: code patching (KVM does it when it is first used), and an interrupt taken
 # between #VMEXIT and STGI, where the GS of the host is not loaded yet: its handler
 # faults until the stack is full. A trace with the module in it is never that.
+emulator_faults='Oops: int3|stack guard page was hit|corrupted stack end|emulator has spoilt'
 emulator_failed()
 {
-	grep -qE 'Oops: int3|stack guard page was hit|corrupted stack end' "$out/console.log" &&
+	grep -qE "$emulator_faults" "$out/console.log" &&
 		! grep -q '\[postcopy\]' "$out/console.log"
 }
 
@@ -154,8 +164,11 @@ for ((boot = 1; boot <= boots; boot++)); do
 	else
 		timeout -k 5 "$left" "${qemu[@]}" < /dev/null || true
 	fi
-	[ ! -s "$out/status" ] || break
-	[ ! -e "$out/started" ] || emulator_failed || break
+	if [ -s "$out/status" ]; then
+		[ "$(cat "$out/status")" -ne 0 ] && emulator_failed || break
+	elif [ -e "$out/started" ]; then
+		emulator_failed || break
+	fi
 	echo "# vm.sh: $release died of QEMU's emulation: starting again (boot $boot of $boots)"
 done
 

@@ -154,7 +154,7 @@ static void background_connect(struct background *b)
 	struct transfer *t = b->t;
 	int ret;
 
-	ret = source_open(&b->source, t->uri, true, t->stop_fd, t->timeout_ms);
+	ret = source_open(&b->source, t->uri, true, t->background_stop_fd, t->timeout_ms);
 	if (ret == -ECANCELED)
 		return;
 	if (ret == -EINVAL) {
@@ -229,6 +229,10 @@ static int background_submit(struct background *b)
 		uint64_t page = 0, nr = 0, now = now_ns();
 		enum pick pick;
 
+		if (atomic_load(&t->paused)) {
+			wait_ms = 100;
+			break;
+		}
 		if (atomic_load(&t->rate) && t->next_read_ns > now) {
 			wait_ms = (int)((t->next_read_ns - now) / 1000000) + 1;
 			break;
@@ -335,7 +339,7 @@ static bool background_turn(struct background *b)
 {
 	struct transfer *t = b->t;
 	struct pollfd fds[2] = {
-		{ .fd = t->stop_fd, .events = POLLIN },
+		{ .fd = t->background_stop_fd, .events = POLLIN },
 		{ .fd = -1 },
 	};
 	uint64_t now;
@@ -388,6 +392,7 @@ void *background_thread(void *arg)
 	} while (background_turn(b));
 	if (b->connected)
 		source_close(&b->source);
+	background_give_back(b);
 	free(b->query.status.zero);
 	free(b->buffers);
 	free(b);

@@ -15,6 +15,7 @@
 static const char *const type_names[CONTROL_NR_TYPES] = {
 	[CONTROL_HELLO]		= "hello",
 	[CONTROL_READY]		= "ready",
+	[CONTROL_ROUND]		= "round",
 	[CONTROL_STATE_END]	= "state_end",
 	[CONTROL_LOADED]	= "loaded",
 	[CONTROL_GO]		= "go",
@@ -56,6 +57,12 @@ ssize_t control_parse_frame(const uint8_t *buf, size_t length, struct control_fr
 	case CONTROL_STATE:
 		max = CONTROL_MAX_STATE;
 		break;
+	case CONTROL_DIRTY:
+	case CONTROL_HOLES:
+		max = CONTROL_MAX_RANGES * CONTROL_RANGE_SIZE;
+		if (body % CONTROL_RANGE_SIZE)
+			return -EPROTO;
+		break;
 	default:
 		return -EPROTO;
 	}
@@ -76,6 +83,38 @@ void control_header(uint8_t *buf, enum control_kind kind, uint32_t length)
 	buf[2] = (uint8_t)(length >> 8);
 	buf[3] = (uint8_t)length;
 	buf[4] = (uint8_t)kind;
+}
+
+void control_put_range(uint8_t *at, uint64_t first, uint64_t nr)
+{
+	unsigned int i;
+
+	for (i = 0; i < 8; i++) {
+		at[i] = (uint8_t)(first >> (56 - 8 * i));
+		at[8 + i] = (uint8_t)(nr >> (56 - 8 * i));
+	}
+}
+
+/**
+ * control_get_range - one range of a DIRTY or HOLES frame
+ * @index: which; the frame has length / CONTROL_RANGE_SIZE
+ * @nr_pages: of the RAM image
+ *
+ * Return: 0, or -EPROTO if it is empty or not inside the image.
+ */
+int control_get_range(const struct control_frame *frame, uint32_t index, uint64_t nr_pages,
+		      uint64_t *first, uint64_t *nr)
+{
+	const uint8_t *at = frame->body + index * CONTROL_RANGE_SIZE;
+	unsigned int i;
+
+	*first = 0;
+	*nr = 0;
+	for (i = 0; i < 8; i++) {
+		*first = *first << 8 | at[i];
+		*nr = *nr << 8 | at[8 + i];
+	}
+	return *nr && *first < nr_pages && *nr <= nr_pages - *first ? 0 : -EPROTO;
 }
 
 static int get_u64(json_t *object, const char *key, uint64_t max, uint64_t *value)
@@ -146,6 +185,9 @@ static int decode_hello(json_t *o, struct control_message *msg)
 		if (!isxdigit((unsigned char)msg->id[i]))
 			return -EPROTO;
 	}
+	/* May be left out. */
+	if (json_object_get(o, "precopy") && get_bool(o, "precopy", &msg->precopy))
+		return -EPROTO;
 	if (get_bool(o, "go", &msg->go) || get_bool(o, "running", &msg->running) ||
 	    get_text(o, "ram_id", msg->ram_id, sizeof(msg->ram_id)) ||
 	    get_u64(o, "ram_size", CONTROL_MAX_RAM, &msg->ram_size) ||
@@ -242,9 +284,10 @@ static json_t *encode_fields(const struct control_message *msg)
 
 	switch (msg->type) {
 	case CONTROL_HELLO:
-		return json_pack("{s:s, s:i, s:s, s:b, s:b, s:s, s:I, s:I, s:s}", "type", type,
+		return json_pack("{s:s, s:i, s:s, s:b, s:b, s:b, s:s, s:I, s:I, s:s}", "type", type,
 				 "version", CONTROL_VERSION, "id", msg->id, "go", msg->go,
-				 "running", msg->running, "ram_id", msg->ram_id,
+				 "running", msg->running, "precopy", msg->precopy,
+				 "ram_id", msg->ram_id,
 				 "ram_size", (json_int_t)msg->ram_size,
 				 "page_size", (json_int_t)msg->page_size, "uri", msg->uri);
 	case CONTROL_STATE_END:

@@ -222,7 +222,9 @@ static void demand_complete(struct demand *d, struct want *w)
 	if (!fill_demand(t, r, w->page, w->read.buf, d->request, &nr)) {
 		uint64_t now = now_ns();
 
-		latency_add(&t->demand_latency, now > w->time_ns ? now - w->time_ns : 0);
+		now = now > w->time_ns ? now - w->time_ns : 0;
+		latency_add(&t->demand_latency, now);
+		transfer_note_fault(t, w->read.offset, now);
 	}
 	w->region = NULL;
 	d->nr_wants--;

@@ -171,6 +171,24 @@ int dev_zero(int helper, const struct postcopy_range *ranges, size_t nr, uint64_
 	return 0;
 }
 
+int dev_discard(int helper, const struct postcopy_range *ranges, size_t nr)
+{
+	while (nr) {
+		struct postcopy_pages_discard discard = {
+			.size = sizeof(discard),
+			.ranges = (uintptr_t)ranges,
+			.nr_ranges = (uint32_t)min_u64(nr, POSTCOPY_MAX_RANGES),
+		};
+		int ret = dev_ioctl(helper, POSTCOPY_PAGES_DISCARD, &discard);
+
+		if (ret)
+			return ret;
+		ranges += discard.nr_ranges;
+		nr -= discard.nr_ranges;
+	}
+	return 0;
+}
+
 int dev_query(int helper, uint64_t offset, uint64_t length, uint64_t *bitmap)
 {
 	struct postcopy_pages_query query = {

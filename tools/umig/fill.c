@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -46,6 +47,9 @@ static int fill_failed(struct transfer *t, struct region *r, const char *what, i
 		t->no_memory_said = true;
 		pthread_mutex_unlock(&t->lock);
 		usleep(20000);
+		/* What was claimed stays so: this transfer cannot become whole. */
+		if (atomic_load(&t->stopping))
+			transfer_fail(t, UMIG_INCOMPLETE);
 		return atomic_load(&t->exit_code) ? -ENOMEM : 0;
 	case -ESRCH:
 	case -EALREADY:
@@ -67,6 +71,18 @@ static void fill_wake(struct transfer *t, struct region *r)
 	if (pageset_is_complete(&r->set) && write(t->done_fd, &one, sizeof(one)) < 0)
 		log_error("cannot signal the end of region %" PRIu64 ": %s", r->id,
 			  strerror(errno));
+}
+
+/* What the page adds to the digest. */
+static uint64_t fill_sum(struct region *r, uint64_t page, const uint8_t *data)
+{
+	uint64_t sum = digest_page(data, r->offset / UMIG_PAGE_SIZE + page);
+
+	if (r->sum) {
+		r->sum[page] = sum;
+		atomic_fetch_or(&r->data[page / 64], 1ULL << (page % 64));
+	}
+	return sum;
 }
 
 static int fill_run(struct transfer *t, struct region *r, const struct run *run,
@@ -103,8 +119,7 @@ static int fill_run(struct transfer *t, struct region *r, const struct run *run,
 		uint64_t sum = 0;
 
 		for (i = 0; i < run->nr && !t->no_digest; i++)
-			sum += digest_page(data + i * UMIG_PAGE_SIZE,
-					   range.offset / UMIG_PAGE_SIZE + i);
+			sum += fill_sum(r, run->first + i, data + i * UMIG_PAGE_SIZE);
 		atomic_fetch_add(&t->digest_sum, sum);
 		atomic_fetch_add(&t->digest_data, run->nr);
 	}
@@ -242,4 +257,62 @@ int fill_zero(struct transfer *t, struct region *r, const struct postcopy_range 
 	}
 	ret = zero_flush(t, r, batch, used);
 	return ret < 0 ? ret : 0;
+}
+
+/**
+ * transfer_keep_sums - remember each page's part of the digest, so that transfer_forget() can
+ * take it back; before anything is filled
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int transfer_keep_sums(struct transfer *t)
+{
+	unsigned int i;
+
+	for (i = 0; i < t->nr_regions; i++) {
+		struct region *r = &t->regions[i];
+
+		r->sum = calloc(r->set.nr_pages, sizeof(*r->sum));
+		r->data = calloc(r->set.nr_words, sizeof(*r->data));
+		if (!r->sum || !r->data)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+/**
+ * transfer_forget - make pages missing again: the source has written to them since
+ * @ranges: image offsets, inside @r
+ *
+ * Background is stopped and demand not released yet, so nobody else fills or claims.
+ *
+ * Return: 0 or -errno.
+ */
+int transfer_forget(struct transfer *t, struct region *r, const struct postcopy_range *ranges,
+		    size_t nr)
+{
+	int ret = dev_discard(r->helper, ranges, nr);
+	size_t i;
+
+	if (ret)
+		return ret;
+	for (i = 0; i < nr; i++) {
+		uint64_t page = (ranges[i].offset - r->offset) / UMIG_PAGE_SIZE;
+		uint64_t end = page + ranges[i].length / UMIG_PAGE_SIZE;
+
+		for (; page < end; page++) {
+			uint64_t bit = 1ULL << (page % 64);
+
+			if (!pageset_is_present(&r->set, page))
+				continue;
+			if (atomic_fetch_and(&r->data[page / 64], ~bit) & bit) {
+				atomic_fetch_sub(&t->digest_sum, r->sum[page]);
+				atomic_fetch_sub(&t->digest_data, 1);
+			} else {
+				atomic_fetch_sub(&t->digest_zero, 1);
+			}
+			pageset_forget(&r->set, page);
+		}
+	}
+	return 0;
 }

@@ -131,6 +131,15 @@ int link_send_state(struct link *l, const void *data, uint32_t length)
 	return link_write(l, header, sizeof(header), data, length);
 }
 
+/* @nr ranges as control_put_range() writes them, 1 to CONTROL_MAX_RANGES. */
+int link_send_ranges(struct link *l, enum control_kind kind, const uint8_t *ranges, uint32_t nr)
+{
+	uint8_t header[CONTROL_HEADER];
+
+	control_header(header, kind, nr * CONTROL_RANGE_SIZE);
+	return link_write(l, header, sizeof(header), ranges, nr * CONTROL_RANGE_SIZE);
+}
+
 /* Takes what has arrived, once. Return: 0, -ENODATA at the end of the stream, or -errno. */
 int link_receive(struct link *l)
 {

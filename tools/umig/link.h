@@ -32,6 +32,7 @@ int link_send_type(struct link *l, enum control_type type);
 int link_send_error(struct link *l, enum control_error error, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 int link_send_state(struct link *l, const void *data, uint32_t length);
+int link_send_ranges(struct link *l, enum control_kind kind, const uint8_t *ranges, uint32_t nr);
 int link_receive(struct link *l);
 int link_next(struct link *l, struct control_frame *frame);
 

@@ -173,6 +173,9 @@ static int read_completed(void *user_data, int *error)
 	struct source_read *r = user_data;
 
 	r->error = *error > 0 ? -*error : *error;
+	/* The server is about to end: no verdict on the page. */
+	if (r->error == -ESHUTDOWN)
+		r->source->shutting_down = true;
 	if (!r->error && !read_is_whole(r))
 		r->error = -EPROTO;
 	r->completed = true;
@@ -185,6 +188,7 @@ int source_read(struct source *s, struct source_read *r)
 	nbd_chunk_callback chunk = { .callback = read_chunk, .user_data = r };
 	nbd_completion_callback completion = { .callback = read_completed, .user_data = r };
 
+	r->source = s;
 	r->completed = false;
 	r->error = 0;
 	r->nr_chunks = 0;
@@ -302,6 +306,10 @@ int source_notify(struct source *s, short revents)
 	if (nbd_aio_is_dead(s->nbd) || nbd_aio_is_closed(s->nbd)) {
 		snprintf(s->error, sizeof(s->error), "the source closed the connection");
 		return -ECONNRESET;
+	}
+	if (s->shutting_down) {
+		snprintf(s->error, sizeof(s->error), "the source is shutting down");
+		return -ESHUTDOWN;
 	}
 	return 0;
 }

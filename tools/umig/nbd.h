@@ -10,8 +10,11 @@
 
 #define SOURCE_MAX_CHUNKS	512
 
+struct source;
+
 /**
  * struct source_read - one read in flight
+ * @source: where it was started
  * @buf: page-aligned, @length bytes
  * @in_flight: between source_read() and the completion or source_close()
  * @completed: the reply is there; @error says how it ended
@@ -20,6 +23,7 @@
  *	gap with zeros; here a gap or an overlap is -EPROTO.
  */
 struct source_read {
+	struct source *source;
 	uint8_t *buf;
 	uint64_t offset;
 	uint32_t length;
@@ -56,6 +60,7 @@ struct source {
 	struct nbd_handle *nbd;
 	uint64_t size;
 	bool has_status;
+	bool shutting_down;
 	char error[256];
 };
 

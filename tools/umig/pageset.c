@@ -70,6 +70,16 @@ void pageset_set_present(struct pageset *set, uint64_t index, uint64_t nr)
 	atomic_fetch_add(&set->nr_present, nr);
 }
 
+/* A present page is missing again, free for whoever claims it; no other thread may use @set. */
+void pageset_forget(struct pageset *set, uint64_t index)
+{
+	uint64_t bit = 1ULL << (index % 64);
+
+	atomic_fetch_and(&set->present[index / 64], ~bit);
+	atomic_fetch_and(&set->claimed[index / 64], ~bit);
+	atomic_fetch_sub(&set->nr_present, 1);
+}
+
 bool pageset_is_present(const struct pageset *set, uint64_t index)
 {
 	return atomic_load(&set->present[index / 64]) & (1ULL << (index % 64));

@@ -34,6 +34,7 @@ void pageset_destroy(struct pageset *set);
 void pageset_load(struct pageset *set, const uint64_t *bitmap);
 bool pageset_claim(struct pageset *set, uint64_t index);
 void pageset_set_present(struct pageset *set, uint64_t index, uint64_t nr);
+void pageset_forget(struct pageset *set, uint64_t index);
 bool pageset_is_present(const struct pageset *set, uint64_t index);
 bool pageset_is_complete(const struct pageset *set);
 uint64_t pageset_find(const struct pageset *set, uint64_t from, uint64_t end);

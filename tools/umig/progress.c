@@ -47,7 +47,8 @@ static bool progress_due(struct progress *p, uint64_t present)
 	return true;
 }
 
-static void format_time(char *buf, size_t size, uint64_t ns)
+/* A duration in at most six columns. */
+void progress_time(char *buf, size_t size, uint64_t ns)
 {
 	if (ns < 1000000)
 		snprintf(buf, size, "%" PRIu64 "us", ns / 1000);
@@ -111,7 +112,31 @@ void progress_line(struct progress *p, uint64_t present_pages, uint64_t total_pa
 		progress_draw(p, present_pages, total_pages, tail);
 }
 
-void progress_show(struct progress *p, const struct transfer *t)
+/* What was answered since the last time: [seconds, offset, nanoseconds] each. */
+static void progress_faults(const struct progress *p, struct transfer *t)
+{
+	struct fault *faults;
+	unsigned int nr, i;
+	json_t *list;
+
+	pthread_mutex_lock(&t->lock);
+	faults = t->faults;
+	nr = t->nr_faults;
+	t->faults = NULL;
+	t->nr_faults = 0;
+	pthread_mutex_unlock(&t->lock);
+	list = nr ? json_array() : NULL;
+	for (i = 0; i < nr; i++)
+		json_array_append_new(list, json_pack("[f, I, I]",
+						      (double)(faults[i].at_ns - p->started_ns) / 1e9,
+						      (json_int_t)faults[i].offset,
+						      (json_int_t)faults[i].ns));
+	if (nr)
+		progress_print_json(json_pack("{s:s, s:o}", "event", "faults", "faults", list));
+	free(faults);
+}
+
+void progress_show(struct progress *p, struct transfer *t)
 {
 	uint64_t present = transfer_present_pages(t), total = transfer_total_pages(t);
 	uint64_t demand = atomic_load(&t->pages[FILL_DEMAND]);
@@ -122,6 +147,7 @@ void progress_show(struct progress *p, const struct transfer *t)
 	if (!progress_due(p, present))
 		return;
 	if (p->json) {
+		progress_faults(p, t);
 		progress_print_json(json_pack("{s:s, s:f, s:I, s:I, s:f, s:I, s:I, s:I}",
 					      "event", "progress", "seconds",
 					      (double)(now_ns() - p->started_ns) / 1e9,
@@ -133,8 +159,8 @@ void progress_show(struct progress *p, const struct transfer *t)
 					      "p99_ns", (json_int_t)p99));
 		return;
 	}
-	format_time(a, sizeof(a), p50);
-	format_time(b, sizeof(b), p99);
+	progress_time(a, sizeof(a), p50);
+	progress_time(b, sizeof(b), p99);
 	snprintf(tail, sizeof(tail), "%" PRIu64 " faults %s/%s", demand, a, b);
 	progress_draw(p, present, total, tail);
 }
@@ -185,9 +211,9 @@ void progress_print_summary(struct transfer *t)
 	uint64_t unreadable = transfer_unreadable_pages(t);
 	char a[16], b[16], c[16];
 
-	format_time(a, sizeof(a), latency_percentile(&t->demand_latency, 50));
-	format_time(b, sizeof(b), latency_percentile(&t->demand_latency, 99));
-	format_time(c, sizeof(c), atomic_load(&t->demand_latency.max_ns));
+	progress_time(a, sizeof(a), latency_percentile(&t->demand_latency, 50));
+	progress_time(b, sizeof(b), latency_percentile(&t->demand_latency, 99));
+	progress_time(c, sizeof(c), atomic_load(&t->demand_latency.max_ns));
 	log_info("%.1f s: %" PRIu64 " of %" PRIu64 " pages present (%.0f MiB): %" PRIu64
 		 " by demand, %" PRIu64 " by background, %" PRIu64 " zero",
 		 (double)(now_ns() - t->started_ns) / 1e9, transfer_present_pages(t),

@@ -14,7 +14,10 @@
 #include "dev.h"
 #include "find.h"
 #include "log.h"
+#include "monitor.h"
 #include "progress.h"
+#include "pull.h"
+#include "sandbox.h"
 #include "transfer.h"
 #include "umig.h"
 
@@ -143,9 +146,30 @@ static int pull_find(struct pull_options *o, int context, int signal_fd)
 	return 0;
 }
 
-/* Waits for the end and converts. Return: an exit code. */
-static int pull_wait(struct transfer *t, const struct pull_options *o, int signal_fd,
-		     struct progress *progress)
+static bool pull_agrees(const struct transfer *t, const struct digest *want)
+{
+	struct digest got;
+
+	if (!want || !t->whole_view)
+		return true;
+	transfer_digest(t, &got);
+	if (got.nr_zero == want->nr_zero && got.nr_data == want->nr_data && got.sum == want->sum)
+		return true;
+	log_error("the contents differ: %" PRIu64 " data and %" PRIu64 " zero pages with digest %016"
+		  PRIx64 " came, not %" PRIu64 ", %" PRIu64 " and %016" PRIx64
+		  "; nothing is converted, keep both sides for inspection",
+		  got.nr_data, got.nr_zero, got.sum, want->nr_data, want->nr_zero, want->sum);
+	return false;
+}
+
+/**
+ * pull_wait - shows progress until every page is there, then compares and converts
+ * @want: what the contents should be, or NULL
+ *
+ * Return: an exit code.
+ */
+int pull_wait(struct transfer *t, int signal_fd, struct progress *progress,
+	      const struct digest *want, bool convert)
 {
 	for (;;) {
 		struct pollfd fds[2] = {
@@ -170,7 +194,9 @@ static int pull_wait(struct transfer *t, const struct pull_options *o, int signa
 			atomic_store(&t->complete_ns, now_ns());
 		progress->last_ns = 0;
 		progress_show(progress, t);
-		if (o->no_convert)
+		if (!pull_agrees(t, want))
+			return UMIG_MISMATCH;
+		if (!convert)
 			return UMIG_OK;
 		ret = transfer_convert(t);
 		if (ret == -EAGAIN) {
@@ -205,6 +231,7 @@ static void pull_report(struct transfer *t, const struct pull_options *o, int co
 static int pull_transfer(struct pull_options *o, int context, int signal_fd)
 {
 	struct progress progress;
+	struct monitor monitor;
 	struct transfer t;
 	int code = UMIG_FAILED, ret;
 
@@ -224,13 +251,19 @@ static int pull_transfer(struct pull_options *o, int context, int signal_fd)
 			UMIG_REFUSED;
 		goto out;
 	}
+	if (sandbox_enter())
+		goto out;
 	progress_init(&progress, o->json);
+	monitor_start(&monitor, "pull");
+	monitor_transfer(&monitor, &t);
+	monitor_phase(&monitor, "filling");
 	transfer_release(&t);
 	if (!transfer_is_complete(&t) &&
 	    (transfer_start_demand(&t) || transfer_start_background(&t)))
 		goto stop;
-	code = pull_wait(&t, o, signal_fd, &progress);
+	code = pull_wait(&t, signal_fd, &progress, NULL, !o->no_convert);
 stop:
+	monitor_stop(&monitor);
 	transfer_stop(&t);
 	progress_end(&progress);
 	pull_report(&t, o, code);

@@ -96,9 +96,10 @@ static int recv_migrate(struct recv *r)
 	return code;
 }
 
-static void recv_cleanup(struct recv *r)
+void recv_cleanup(struct recv *r)
 {
 	state_writer_stop(&r->state);
+	monitor_stop(&r->monitor);
 	if (r->transfer_open) {
 		transfer_stop(&r->transfer);
 		transfer_destroy(&r->transfer);
@@ -178,6 +179,25 @@ static int recv_parse(struct recv *r, int argc, char **argv)
 	return 0;
 }
 
+/* After the options. Return: 0 or -errno. */
+int recv_init(struct recv *r)
+{
+	r->context = -1;
+	r->listen_fd = -1;
+	r->qmp.fd = -1;
+	r->link = &r->links[0];
+	r->caps[0] = (struct qemu_cap){ .name = "x-ignore-shared", .want = true, .required = true };
+	/* Disk images are locked by cont, not by loading: the source can still take them back. */
+	r->caps[1] = (struct qemu_cap){ .name = "late-block-activate", .want = true };
+	r->caps[2] = (struct qemu_cap){ .name = "return-path" };
+	r->caps[3] = (struct qemu_cap){ .name = "multifd" };
+	r->signal_fd = umig_signal_fd();
+	progress_init(&r->progress, r->json);
+	if (r->signal_fd < 0)
+		return r->signal_fd;
+	return link_init(&r->links[0]) || link_init(&r->links[1]) ? -ENOMEM : 0;
+}
+
 static int recv_run(int argc, char **argv)
 {
 	struct recv *r = calloc(1, sizeof(*r));
@@ -190,19 +210,9 @@ static int recv_run(int argc, char **argv)
 		free(r);
 		return code;
 	}
-	r->context = -1;
-	r->listen_fd = -1;
-	r->qmp.fd = -1;
-	r->link = &r->links[0];
-	r->caps[0] = (struct qemu_cap){ .name = "x-ignore-shared", .want = true, .required = true };
-	/* Disk images are locked by cont, not by loading: the source can still take them back. */
-	r->caps[1] = (struct qemu_cap){ .name = "late-block-activate", .want = true };
-	r->caps[2] = (struct qemu_cap){ .name = "return-path" };
-	r->caps[3] = (struct qemu_cap){ .name = "multifd" };
-	r->signal_fd = umig_signal_fd();
-	progress_init(&r->progress, r->json);
 	code = UMIG_FAILED;
-	if (r->signal_fd >= 0 && !link_init(&r->links[0]) && !link_init(&r->links[1])) {
+	if (!recv_init(r)) {
+		monitor_start(&r->monitor, "recv");
 		code = recv_migrate(r);
 		recv_cleanup(r);
 	}

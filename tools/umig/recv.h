@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * umig recv's parts: recv_link.c talks to the sender, recv_check.c says whether it can
- * work, recv_switch.c goes as far as RESUMED, recv_pages.c from there on.
+ * work, recv_precopy.c fills while the source runs, recv_switch.c goes as far as RESUMED, recv_pages.c from there on.
  */
 #ifndef UMIG_RECV_H
 #define UMIG_RECV_H
@@ -12,6 +12,7 @@
 
 #include "link.h"
 #include "log.h"
+#include "monitor.h"
 #include "progress.h"
 #include "qemu.h"
 #include "state.h"
@@ -47,11 +48,13 @@ struct recv {
 	struct transfer transfer;
 	bool transfer_open;
 	struct progress progress;
+	struct monitor monitor;
 
 	uint64_t state_end_ns;
 	double load_ms;
 	double resume_ms;
 	bool go;
+	bool precopy_runs;
 	bool resumed;
 	bool converted;
 	uint64_t lost_ns;
@@ -81,7 +84,18 @@ int recv_send_resumed(struct recv *r);
 int recv_check_qemu(struct recv *r);
 int recv_find_region(struct recv *r);
 int recv_check_hello(struct recv *r);
+int recv_open_transfer(struct recv *r);
+int recv_start_incoming(struct recv *r);
+int recv_wait_loaded(struct recv *r);
+int recv_resume_guest(struct recv *r);
 int recv_switch_over(struct recv *r);
+int recv_init(struct recv *r);
+void recv_cleanup(struct recv *r);
+int recv_precopy_start(struct recv *r);
+int recv_precopy_tell(struct recv *r);
+int recv_precopy_ranges(struct recv *r, const struct control_frame *frame);
+int recv_precopy_round(struct recv *r);
+void recv_precopy_stop(struct recv *r);
 int recv_pages(struct recv *r);
 void recv_linger(struct recv *r);
 

@@ -146,6 +146,8 @@ int recv_pages(struct recv *r)
 {
 	struct transfer *t = &r->transfer;
 
+	monitor_phase(&r->monitor, "filling");
+	r->told_ns = 0;
 	for (;;) {
 		struct pollfd fds[4] = {
 			{ .fd = r->signal_fd, .events = POLLIN },

@@ -10,12 +10,14 @@
 #include <unistd.h>
 
 #include "recv.h"
+#include "sandbox.h"
 #include "umig.h"
 
 /* Waits for the sender and its HELLO. */
 static int recv_wait_sender(struct recv *r)
 {
 	log_info("waiting for the sender on %s", r->listen);
+	monitor_phase(&r->monitor, "waits for sender");
 	for (;;) {
 		struct pollfd fds[3] = {
 			{ .fd = r->listen_fd, .events = POLLIN },
@@ -47,7 +49,7 @@ static int recv_wait_sender(struct recv *r)
 }
 
 /* Attaches and waits for the page connection. */
-static int recv_open_transfer(struct recv *r)
+int recv_open_transfer(struct recv *r)
 {
 	struct transfer *t = &r->transfer;
 	uint64_t deadline = now_ns() + r->timeout_s * 1000000000ULL;
@@ -63,6 +65,8 @@ static int recv_open_transfer(struct recv *r)
 	/* The transfer closes it. */
 	r->context = -1;
 	if (!ret)
+		ret = sandbox_enter();
+	if (!ret)
 		ret = transfer_start_demand(t);
 	if (ret) {
 		link_send_error(r->link, CONTROL_FAILED,
@@ -70,6 +74,8 @@ static int recv_open_transfer(struct recv *r)
 				strerror(-ret));
 		return ret;
 	}
+	monitor_transfer(&r->monitor, t);
+	monitor_phase(&r->monitor, "switching over");
 	while (!atomic_load(&t->connected) && !atomic_load(&t->exit_code)) {
 		struct pollfd pfd = { .fd = r->signal_fd, .events = POLLIN };
 
@@ -92,7 +98,7 @@ static int recv_open_transfer(struct recv *r)
 }
 
 /* Makes the destination wait for device state on a socket that the state writer fills. */
-static int recv_start_incoming(struct recv *r)
+int recv_start_incoming(struct recv *r)
 {
 	int pair[2], ret;
 
@@ -115,6 +121,8 @@ static int recv_start_incoming(struct recv *r)
 	ret = state_writer_start(&r->state, pair[0]);
 	if (ret)
 		return ret;
+	/* What precopy has brought may be stale until STATE_END; QEMU reads guest RAM as it loads. */
+	state_writer_hold(&r->state, r->hello.precopy);
 	ret = qmp_command(&r->qmp,
 			  "migrate-incoming", json_pack("{s:s}", "uri", "fd:" RECV_FD_NAME),
 			  NULL);
@@ -138,7 +146,9 @@ static int recv_state_end(struct recv *r, const struct control_message *msg)
 		return -EBADMSG;
 	}
 	r->state_end_ns = now_ns();
+	recv_precopy_stop(r);
 	transfer_release(&r->transfer);
+	state_writer_hold(&r->state, false);
 	return 0;
 }
 
@@ -155,6 +165,15 @@ static int recv_state(struct recv *r)
 		if (ret < 0)
 			return recv_lost(r, ret);
 		ret = ret ? 1 : 0;
+		if (atomic_load(&r->transfer.exit_code)) {
+			recv_refuse(r, "the destination's memory cannot be filled");
+			return -EIO;
+		}
+		if (r->precopy_runs) {
+			if (recv_precopy_tell(r))
+				return recv_lost(r, -ECONNRESET);
+			last_ns = now_ns();
+		}
 		if (state_writer_error(&r->state)) {
 			recv_refuse(r, "the destination QEMU takes no device state: %s; "
 				       "its own messages say why",
@@ -168,7 +187,16 @@ static int recv_state(struct recv *r)
 		if (!ret)
 			continue;
 		last_ns = now_ns();
+		if (frame.kind == CONTROL_DIRTY || frame.kind == CONTROL_HOLES) {
+			ret = recv_precopy_ranges(r, &frame);
+			if (ret)
+				return ret;
+			continue;
+		}
 		if (frame.kind == CONTROL_STATE) {
+			if (r->precopy_runs)
+				monitor_phase(&r->monitor, "switching over");
+			recv_precopy_stop(r);
 			ret = state_writer_push(&r->state, frame.body, frame.length);
 			if (ret) {
 				recv_refuse(r, "cannot keep the device state: %s", strerror(-ret));
@@ -180,6 +208,12 @@ static int recv_state(struct recv *r)
 			return recv_lost(r, -EPROTO);
 		if (msg.type == CONTROL_STATE_END)
 			return recv_state_end(r, &msg);
+		if (msg.type == CONTROL_ROUND) {
+			ret = recv_precopy_round(r);
+			if (ret)
+				return recv_lost(r, ret);
+			continue;
+		}
 		if (msg.type == CONTROL_ERROR)
 			log_error("the sender gives up: %s", msg.text);
 		return recv_lost(r, -EPROTO);
@@ -187,7 +221,7 @@ static int recv_state(struct recv *r)
 }
 
 /* Waits until QEMU has loaded everything. */
-static int recv_wait_loaded(struct recv *r)
+int recv_wait_loaded(struct recv *r)
 {
 	uint64_t deadline = now_ns() + r->timeout_s * 1000000000ULL;
 	char state[64], error[256];
@@ -229,7 +263,7 @@ static int recv_wait_loaded(struct recv *r)
 		return -EIO;
 	}
 	r->load_ms = (double)(now_ns() - r->state_end_ns) / 1e6;
-	return link_send_type(r->link, CONTROL_LOADED);
+	return 0;
 }
 
 /*
@@ -284,7 +318,7 @@ static int recv_wait_go(struct recv *r)
 }
 
 /* After GO. */
-static int recv_resume_guest(struct recv *r)
+int recv_resume_guest(struct recv *r)
 {
 	uint64_t begin = now_ns();
 	char state[64] = "?";
@@ -303,6 +337,10 @@ static int recv_resume_guest(struct recv *r)
 	}
 	r->resume_ms = r->load_ms + (double)(now_ns() - begin) / 1e6;
 	r->resumed = true;
+	if (r->json)
+		progress_print_json(json_pack("{s:s, s:f, s:f, s:f}", "event", "resumed",
+					      "seconds", (double)(now_ns() - r->progress.started_ns) / 1e9,
+					      "load_ms", r->load_ms, "resume_ms", r->resume_ms));
 	/* A lost connection is dealt with where it shows next. */
 	recv_send_resumed(r);
 	if (r->hello.running)
@@ -334,12 +372,16 @@ int recv_switch_over(struct recv *r)
 		return recv_resume_guest(r);
 	}
 	ret = recv_start_incoming(r);
-	if (!ret)
+	if (!ret && r->hello.precopy)
+		ret = recv_precopy_start(r);
+	else if (!ret)
 		ret = link_send_type(r->link, CONTROL_READY);
 	if (!ret)
 		ret = recv_state(r);
 	if (!ret)
 		ret = recv_wait_loaded(r);
+	if (!ret)
+		ret = link_send_type(r->link, CONTROL_LOADED);
 	if (!ret)
 		ret = recv_wait_go(r);
 	if (!ret)

@@ -36,14 +36,15 @@ static void send_finish(struct send *s)
 		 seconds, s->downtime_ms, s->resume_ms, s->digest.nr_data + s->digest.nr_zero,
 		 s->digest.nr_data, s->digest.nr_zero, s->demand);
 	if (s->json)
-		progress_print_json(json_pack("{s:s, s:f, s:f, s:f, s:I, s:I, s:I, s:I}",
+		progress_print_json(json_pack("{s:s, s:f, s:f, s:f, s:I, s:I, s:I, s:I, s:I}",
 					      "event", "summary", "seconds", seconds,
 					      "downtime_ms", s->downtime_ms,
 					      "resume_ms", s->resume_ms,
 					      "data_pages", (json_int_t)s->digest.nr_data,
 					      "zero_pages", (json_int_t)s->digest.nr_zero,
 					      "demand_pages", (json_int_t)s->demand,
-					      "state_bytes", (json_int_t)s->state.bytes));
+					      "state_bytes", (json_int_t)s->state.bytes,
+					      "dirty_pages", (json_int_t)s->nr_dirty));
 	if (s->quit)
 		qmp_command(&s->qmp, "quit", NULL, NULL);
 	else
@@ -59,6 +60,8 @@ static int send_migrate(struct send *s)
 		return UMIG_FAILED;
 	}
 	if (send_check_source(s))
+		return UMIG_REFUSED;
+	if (s->precopy && precopy_start(s))
 		return UMIG_REFUSED;
 	ret = send_connect_first(s);
 	if (ret < 0)
@@ -81,9 +84,11 @@ static int send_migrate(struct send *s)
 	return code;
 }
 
-static void send_cleanup(struct send *s)
+void send_cleanup(struct send *s)
 {
+	monitor_stop(&s->monitor);
 	state_reader_stop(&s->state);
+	precopy_stop(s);
 	s->digest_stop = true;
 	if (s->digest_started)
 		pthread_join(s->digest_thread, NULL);
@@ -107,6 +112,9 @@ static int send_parse(struct send *s, int argc, char **argv)
 		{ "wait", required_argument, NULL, 'w' },
 		{ "json", no_argument, NULL, 'j' },
 		{ "quit", no_argument, NULL, 'Q' },
+		{ "precopy", no_argument, NULL, 'P' },
+		{ "rounds", required_argument, NULL, 'r' },
+		{ "switch-when", required_argument, NULL, 's' },
 		{ 0 }
 	};
 	int c;
@@ -139,6 +147,18 @@ static int send_parse(struct send *s, int argc, char **argv)
 		case 'Q':
 			s->quit = true;
 			break;
+		case 'P':
+			s->precopy = true;
+			break;
+		case 'r':
+			if (umig_parse_u64(optarg, &s->rounds) || !s->rounds || s->rounds > 1000)
+				return umig_usage(&send_subcommand, "--rounds %s is no good", optarg);
+			break;
+		case 's':
+			if (umig_parse_size(optarg, &s->switch_bytes))
+				return umig_usage(&send_subcommand, "--switch-when %s is no good",
+						  optarg);
+			break;
 		default:
 			return umig_usage(&send_subcommand,
 					  "the option is not known or lacks its value");
@@ -146,6 +166,10 @@ static int send_parse(struct send *s, int argc, char **argv)
 	}
 	if (optind != argc)
 		return umig_usage(&send_subcommand, "'%s' is too much", argv[optind]);
+	if ((s->rounds || s->switch_bytes) && !s->precopy)
+		return umig_usage(&send_subcommand, "--rounds and --switch-when go with --precopy");
+	if (!s->rounds)
+		s->rounds = s->switch_bytes ? 30 : 1;
 	if (!s->qmp_path || !s->to)
 		return umig_usage(&send_subcommand, "--qmp SOCKET and --to ADDRESS are needed");
 	if (address_check(s->to))
@@ -155,6 +179,24 @@ static int send_parse(struct send *s, int argc, char **argv)
 		return umig_usage(&send_subcommand, "'%s' is neither unix:PATH nor tcp:HOST:PORT",
 				  s->pages_listen);
 	return 0;
+}
+
+/* After the options. */
+void send_init(struct send *s)
+{
+	s->ram_fd = -1;
+	s->qmp.fd = -1;
+	s->link.fd = -1;
+	s->sink = state_to_link;
+	s->sink_arg = &s->link;
+	s->caps[0] = (struct qemu_cap){ .name = "x-ignore-shared", .want = true, .required = true };
+	/* Each of these would want more than the one stream umig carries. */
+	s->caps[1] = (struct qemu_cap){ .name = "return-path" };
+	s->caps[2] = (struct qemu_cap){ .name = "multifd" };
+	s->caps[3] = (struct qemu_cap){ .name = "pause-before-switchover" };
+	s->started_ns = now_ns();
+	s->signal_fd = umig_signal_fd();
+	progress_init(&s->progress, s->json);
 }
 
 static int send_run(int argc, char **argv)
@@ -171,21 +213,13 @@ static int send_run(int argc, char **argv)
 		free(s);
 		return code;
 	}
-	s->ram_fd = -1;
-	s->qmp.fd = -1;
-	s->caps[0] = (struct qemu_cap){ .name = "x-ignore-shared", .want = true, .required = true };
-	/* Each of these would want more than the one stream umig carries. */
-	s->caps[1] = (struct qemu_cap){ .name = "return-path" };
-	s->caps[2] = (struct qemu_cap){ .name = "multifd" };
-	s->caps[3] = (struct qemu_cap){ .name = "pause-before-switchover" };
-	s->started_ns = now_ns();
-	s->signal_fd = umig_signal_fd();
-	progress_init(&s->progress, s->json);
+	send_init(s);
 	code = UMIG_FAILED;
 	if (getrandom(random, sizeof(random), 0) == sizeof(random) && s->signal_fd >= 0 &&
 	    !link_init(&s->link)) {
 		for (i = 0; i < sizeof(random); i++)
 			snprintf(s->id + 2 * i, 3, "%02x", random[i]);
+		monitor_start(&s->monitor, "send");
 		code = send_migrate(s);
 		send_cleanup(s);
 	}
@@ -206,6 +240,9 @@ const struct subcommand send_subcommand = {
 	"  --pages-listen ADDRESS  where to serve the pages (default: beside the connection)\n"
 	"  --timeout SECONDS       how long to wait for each step of the other side (60)\n"
 	"  --wait SECONDS          how long to wait for 'umig recv' to listen (0: fail at once)\n"
+	"  --precopy               pages flow while the source runs; what it writes to follows\n"
+	"  --rounds N              with --precopy: send what was written to N - 1 times before (1)\n"
+	"  --switch-when BYTES     with --precopy: switch over once no more than this is written to\n"
 	"  --quit                  end the source QEMU when everything has arrived\n"
 	"  --json                  JSON lines on stdout: progress, then a summary\n",
 	.run = send_run,

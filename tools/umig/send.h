@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * umig send's parts: send_link.c talks to the receiver, send_source.c to the source QEMU,
- * send_switch.c goes as far as LOADED, send_pages.c from GO on.
+ * send_precopy.c sends while it runs, send_switch.c goes as far as LOADED, send_pages.c from GO on.
  */
 #ifndef UMIG_SEND_H
 #define UMIG_SEND_H
@@ -13,10 +13,12 @@
 #include "digest.h"
 #include "link.h"
 #include "log.h"
+#include "monitor.h"
 #include "progress.h"
 #include "qemu.h"
 #include "serve.h"
 #include "state.h"
+#include "track.h"
 
 struct send {
 	/* Options. */
@@ -27,6 +29,9 @@ struct send {
 	uint64_t wait_s;
 	bool json;
 	bool quit;
+	bool precopy;
+	uint64_t rounds;
+	uint64_t switch_bytes;
 
 	int signal_fd;
 	struct qmp qmp;
@@ -40,6 +45,8 @@ struct send {
 	char pages_dir[64];
 	struct link link;
 	struct state_reader state;
+	state_sink sink;
+	void *sink_arg;
 	char id[33];
 
 	/* The digest thread's; valid after the join. */
@@ -50,6 +57,14 @@ struct send {
 	int digest_error;
 	struct digest digest;
 
+	/* With --precopy. */
+	struct track track;
+	bool tracking;
+	uint64_t *dirty;
+	uint8_t *ranges;
+	unsigned int round;
+	uint64_t nr_dirty;
+
 	uint64_t started_ns;
 	uint64_t stop_ns;
 	double downtime_ms;
@@ -59,6 +74,7 @@ struct send {
 	bool resumed;
 	bool acked;
 	struct progress progress;
+	struct monitor monitor;
 };
 
 static inline unsigned int send_timeout_ms(const struct send *s)
@@ -78,7 +94,15 @@ int send_take_events(struct send *s);
 int send_check_source(struct send *s);
 int send_start_migration(struct send *s);
 int send_check_migrated(struct send *s);
+int send_restore_source(struct send *s);
 int send_recover(struct send *s);
+int send_wait_state(struct send *s);
+void send_init(struct send *s);
+void send_cleanup(struct send *s);
+int precopy_start(struct send *s);
+int precopy_run(struct send *s);
+int precopy_finish(struct send *s);
+void precopy_stop(struct send *s);
 int send_prepare(struct send *s);
 int send_commit(struct send *s);
 

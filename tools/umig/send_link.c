@@ -81,14 +81,20 @@ int send_wait_message(struct send *s, unsigned int timeout_ms, struct control_me
 	}
 }
 
-/* Waits for exactly this message, before GO. Return: 0 or -errno, having said why. */
+/*
+ * Waits for exactly this message, before GO; what is left of precopy's PROGRESS may come before it.
+ * Return: 0 or -errno, having said why.
+ */
 int send_expect(struct send *s, enum control_type type)
 {
 	/* The type for when there is no message. */
 	struct control_message msg = { .type = CONTROL_NR_TYPES };
 	char error[640];
-	int ret = send_wait_message(s, send_timeout_ms(s), &msg, error, sizeof(error));
+	int ret;
 
+	do {
+		ret = send_wait_message(s, send_timeout_ms(s), &msg, error, sizeof(error));
+	} while (!ret && s->precopy && msg.type == CONTROL_PROGRESS);
 	if (!ret && msg.type == type)
 		return 0;
 	if (!ret)
@@ -151,6 +157,7 @@ int send_connect_first(struct send *s)
 			log_info("nobody listens on %s yet; waiting up to %" PRIu64 " s", s->to,
 				 s->wait_s);
 		waited = 1;
+		monitor_phase(&s->monitor, "waits for peer");
 		/* Somebody looks at this wait: seconds of back-off would be felt. */
 		backoff_ms = backoff_ms ? min_u64(backoff_ms * 2, 500) : 50;
 		if (poll(fds, 2, (int)min_u64(backoff_ms, (deadline - now) / 1000000 + 1)) <= 0)
@@ -176,6 +183,7 @@ int send_hello(struct send *s)
 		.type = CONTROL_HELLO,
 		.go = s->committed,
 		.running = s->was_running,
+		.precopy = s->precopy && !s->committed,
 		.ram_size = s->ram.size,
 		.page_size = UMIG_PAGE_SIZE,
 	};

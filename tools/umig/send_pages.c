@@ -58,6 +58,7 @@ static int send_handle(struct send *s, const struct control_message *msg)
 	case CONTROL_PROGRESS:
 		s->demand = msg->demand;
 		snprintf(tail, sizeof(tail), "%" PRIu64 " faults", msg->demand);
+		monitor_heard(&s->monitor, msg->present, msg->total, msg->demand);
 		progress_line(&s->progress, msg->present, msg->total, tail);
 		return 0;
 	case CONTROL_DONE:
@@ -92,6 +93,7 @@ int send_commit(struct send *s)
 	char error[640];
 
 	s->committed = true;
+	monitor_phase(&s->monitor, "serving pages");
 	link_send_type(&s->link, CONTROL_GO);
 	while (!s->acked) {
 		struct control_message msg;

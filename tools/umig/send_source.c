@@ -98,7 +98,7 @@ int send_start_migration(struct send *s)
 		return ret;
 	}
 	s->fd_given = true;
-	ret = state_reader_start(&s->state, pair[0], &s->link);
+	ret = state_reader_start(&s->state, pair[0], s->sink, s->sink_arg);
 	if (ret)
 		return ret;
 	s->migrating = true;
@@ -157,14 +157,13 @@ static int send_cancel(struct send *s)
 	return -ETIMEDOUT;
 }
 
-/* Before GO: the source guest is to be as it was. Return: an exit code. */
-int send_recover(struct send *s)
+/* The source guest is to be as it was. Return: 0, or -EIO, having said so. */
+int send_restore_source(struct send *s)
 {
 	const char *wanted = s->was_running ? "running" : "paused";
 	uint64_t deadline;
 	char state[64] = "?";
 
-	link_close(&s->link);
 	state_reader_stop(&s->state);
 	if (s->fd_given)
 		qmp_command(&s->qmp, "closefd", json_pack("{s:s}", "fdname", SEND_FD_NAME), NULL);
@@ -188,13 +187,23 @@ unsure:
 	log_error("cannot make sure that the source guest is %s (last state: %s; %s); "
 		  "look at it with query-status on %s, and resume it with 'cont'",
 		  wanted, state, s->qmp.error, s->qmp_path);
-	return UMIG_UNKNOWN;
+	return -EIO;
 
 restored:
 	if (s->caps_set && qemu_restore_caps(&s->qmp, s->caps))
 		log_error("cannot restore the source's migration capabilities: %s", s->qmp.error);
+	return 0;
+}
+
+/* Before GO. Return: an exit code. */
+int send_recover(struct send *s)
+{
+	link_close(&s->link);
+	if (send_restore_source(s))
+		return UMIG_UNKNOWN;
 	log_error("the source guest is %s%s; "
 		  "nothing is lost, the destination QEMU can be thrown away",
-		  state, s->was_running && s->stop_ns ? " again" : "");
+		  s->was_running ? "running" : "paused",
+		  s->was_running && s->stop_ns ? " again" : "");
 	return UMIG_SOURCE_RUNS;
 }

@@ -45,8 +45,21 @@ static int send_start_pages(struct send *s)
 	return page_server_start(&s->server, s->ram.path, address, host);
 }
 
+/* What is left of precopy's PROGRESS may come now; else only ERROR or the end of the stream. */
+static int send_during_state(struct send *s)
+{
+	struct control_message msg;
+	char error[640];
+	int ret = send_wait_message(s, 0, &msg, error, sizeof(error));
+
+	if (ret == -ETIMEDOUT || (!ret && s->precopy && msg.type == CONTROL_PROGRESS))
+		return 0;
+	log_error("migration failed: %s", ret ? error : "the receiver said something unexpected");
+	return ret ? ret : -EPROTO;
+}
+
 /* While device state flows. Return: 0 when QEMU has written all of it, -errno having said why. */
-static int send_wait_state(struct send *s)
+int send_wait_state(struct send *s)
 {
 	uint64_t last_bytes = 0, last_ns = now_ns();
 
@@ -70,10 +83,10 @@ static int send_wait_state(struct send *s)
 			return -EINTR;
 		}
 		if (fds[3].revents) {
-			/* Nothing but ERROR or the end of the stream can come now. */
-			int ret = send_expect(s, CONTROL_ERROR);
+			int ret = send_during_state(s);
 
-			return ret ? ret : -EPROTO;
+			if (ret)
+				return ret;
 		}
 		if (fds[0].revents)
 			break;
@@ -108,21 +121,29 @@ int send_prepare(struct send *s)
 	struct control_message end = { .type = CONTROL_STATE_END };
 	int ret;
 
+	monitor_phase(&s->monitor, "switching over");
 	ret = send_start_pages(s);
 	if (ret)
 		return ret;
-	ret = send_hello(s);
+	/* What was written to before is read as it is now. */
+	ret = s->precopy ? track_clear(&s->track) : 0;
+	if (!ret)
+		ret = send_hello(s);
 	if (ret) {
 		log_error("cannot talk to the receiver at %s: %s", s->to, strerror(-ret));
 		return ret;
 	}
 	ret = send_expect(s, CONTROL_READY);
+	if (!ret && s->precopy)
+		ret = precopy_run(s);
 	if (!ret)
 		ret = send_start_migration(s);
 	if (!ret)
 		ret = send_wait_state(s);
 	if (!ret)
 		ret = send_check_migrated(s);
+	if (!ret && s->precopy)
+		ret = precopy_finish(s);
 	if (ret)
 		return ret;
 	end.bytes = s->state.bytes;

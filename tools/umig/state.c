@@ -21,6 +21,12 @@ struct state_piece {
 	uint8_t data[];
 };
 
+/* A sink: STATE frames. */
+int state_to_link(void *link, const void *data, uint32_t length)
+{
+	return link_send_state(link, data, length);
+}
+
 static void *state_read(void *arg)
 {
 	struct state_reader *s = arg;
@@ -43,7 +49,7 @@ static void *state_read(void *arg)
 			break;
 		XXH3_64bits_update(hash, buf, (size_t)n);
 		s->bytes += (uint64_t)n;
-		s->error = link_send_state(s->link, buf, (uint32_t)n);
+		s->error = s->sink(s->sink_arg, buf, (uint32_t)n);
 	}
 	if (!s->error)
 		s->sum = XXH3_64bits_digest(hash);
@@ -57,13 +63,14 @@ static void *state_read(void *arg)
 }
 
 /* Takes over @fd, also if it fails. */
-int state_reader_start(struct state_reader *s, int fd, struct link *link)
+int state_reader_start(struct state_reader *s, int fd, state_sink sink, void *arg)
 {
 	int ret;
 
 	memset(s, 0, sizeof(*s));
 	s->fd = fd;
-	s->link = link;
+	s->sink = sink;
+	s->sink_arg = arg;
 	s->done_fd = eventfd(0, EFD_CLOEXEC);
 	ret = s->done_fd < 0 ? errno : pthread_create(&s->thread, NULL, state_read, s);
 	s->started = !ret;
@@ -105,8 +112,8 @@ static void *state_write(void *arg)
 	while (!s->error) {
 		struct state_piece *piece = s->first;
 
-		if (!piece) {
-			if (s->finished)
+		if (!piece || s->held) {
+			if (s->finished && !s->held)
 				break;
 			pthread_cond_wait(&s->more, &s->lock);
 			continue;
@@ -172,6 +179,15 @@ int state_writer_push(struct state_writer *s, const void *data, uint32_t length)
 	if (ret)
 		free(piece);
 	return ret;
+}
+
+/* While it is held, QEMU is given nothing. */
+void state_writer_hold(struct state_writer *s, bool hold)
+{
+	pthread_mutex_lock(&s->lock);
+	s->held = hold;
+	pthread_cond_signal(&s->more);
+	pthread_mutex_unlock(&s->lock);
 }
 
 /* No more will be pushed. Return: the digest of all that was. */

@@ -10,15 +10,19 @@
 
 #include "link.h"
 
+/* Takes the next bytes of device state. Return: 0 or -errno. */
+typedef int (*state_sink)(void *arg, const void *data, uint32_t length);
+
 /**
- * struct state_reader - a thread that turns what QEMU writes into STATE frames
+ * struct state_reader - a thread that hands what QEMU writes to a sink
  * @done_fd: eventfd, readable once the thread is at its end
  * @error: 0 or -errno, valid then, as @bytes and @sum are
  */
 struct state_reader {
 	int fd;
 	int done_fd;
-	struct link *link;
+	state_sink sink;
+	void *sink_arg;
 	pthread_t thread;
 	bool started;
 	int error;
@@ -26,13 +30,16 @@ struct state_reader {
 	uint64_t sum;
 };
 
-int state_reader_start(struct state_reader *s, int fd, struct link *link);
+int state_to_link(void *link, const void *data, uint32_t length);
+int state_reader_start(struct state_reader *s, int fd, state_sink sink, void *arg);
 void state_reader_stop(struct state_reader *s);
 
 struct state_piece;
 
 /**
  * struct state_writer - a queue of device state and a thread that writes it to QEMU
+ *
+ * @held: nothing is written yet
  *
  * The queue is what keeps the two QEMUs apart: the destination may stop reading because it waits
  * for a page, which comes only after the source has finished writing.
@@ -47,6 +54,7 @@ struct state_writer {
 	struct state_piece **last;
 	uint64_t queued;
 	bool finished;
+	bool held;
 	int error;
 	uint64_t bytes;
 	XXH3_state_t *hash;
@@ -55,6 +63,7 @@ struct state_writer {
 int state_writer_start(struct state_writer *s, int fd);
 int state_writer_push(struct state_writer *s, const void *data, uint32_t length);
 uint64_t state_writer_finish(struct state_writer *s);
+void state_writer_hold(struct state_writer *s, bool hold);
 int state_writer_error(struct state_writer *s);
 void state_writer_stop(struct state_writer *s);
 

@@ -22,10 +22,11 @@ int transfer_init(struct transfer *t, const char *uri)
 	t->context = -1;
 	pthread_mutex_init(&t->lock, NULL);
 	t->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	t->background_stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	t->release_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	t->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	t->started_ns = now_ns();
-	if (t->stop_fd < 0 || t->release_fd < 0 || t->done_fd < 0)
+	if (t->stop_fd < 0 || t->background_stop_fd < 0 || t->release_fd < 0 || t->done_fd < 0)
 		return -errno;
 	return 0;
 }
@@ -148,22 +149,22 @@ int transfer_attach(struct transfer *t, int context, const uint64_t *ids, unsign
 	return transfer_check_overlap(t);
 }
 
-static int transfer_start(struct transfer *t, void *(*fn)(void *))
+static int transfer_start(struct transfer *t, pthread_t *thread, void *(*fn)(void *))
 {
-	int ret = pthread_create(&t->threads[t->nr_threads], NULL, fn, t);
+	int ret = pthread_create(thread, NULL, fn, t);
 
-	if (ret) {
+	if (ret)
 		log_error("cannot start a thread: %s", strerror(ret));
-		return -ret;
-	}
-	t->nr_threads++;
-	return 0;
+	return -ret;
 }
 
 /* Demand connects and collects requests, and answers them after transfer_release(). */
 int transfer_start_demand(struct transfer *t)
 {
-	return transfer_start(t, demand_thread);
+	int ret = transfer_start(t, &t->demand, demand_thread);
+
+	t->demand_started = !ret;
+	return ret;
 }
 
 /*
@@ -177,23 +178,50 @@ void transfer_release(struct transfer *t)
 
 int transfer_start_background(struct transfer *t)
 {
-	unsigned int i;
+	uint64_t value;
 	int ret = 0;
 
-	atomic_store(&t->background_started_ns, now_ns());
-	for (i = 0; i < t->nr_connections && !ret; i++)
-		ret = transfer_start(t, background_thread);
+	/* It may have been stopped before. */
+	if (read(t->background_stop_fd, &value, sizeof(value)) < 0 && errno != EAGAIN)
+		return -errno;
+	atomic_store(&t->stopping, false);
+	if (!atomic_load(&t->background_started_ns))
+		atomic_store(&t->background_started_ns, now_ns());
+	while (t->nr_background < t->nr_connections) {
+		ret = transfer_start(t, &t->background[t->nr_background], background_thread);
+		if (ret)
+			break;
+		t->nr_background++;
+	}
 	return ret;
+}
+
+/* What is in flight is dropped: after this no read that was begun before it fills a page. */
+void transfer_stop_background(struct transfer *t)
+{
+	atomic_store(&t->stopping, true);
+	eventfd_set(t->background_stop_fd);
+	while (t->nr_background)
+		pthread_join(t->background[--t->nr_background], NULL);
+}
+
+/* At any time; 0: no limit. */
+void transfer_set_rate(struct transfer *t, uint64_t rate)
+{
+	pthread_mutex_lock(&t->lock);
+	atomic_store(&t->rate, rate);
+	/* What the old rate has put off is due under the new one. */
+	t->next_read_ns = 0;
+	pthread_mutex_unlock(&t->lock);
 }
 
 void transfer_stop(struct transfer *t)
 {
-	unsigned int i;
-
 	eventfd_set(t->stop_fd);
-	for (i = 0; i < t->nr_threads; i++)
-		pthread_join(t->threads[i], NULL);
-	t->nr_threads = 0;
+	transfer_stop_background(t);
+	if (t->demand_started)
+		pthread_join(t->demand, NULL);
+	t->demand_started = false;
 }
 
 /* The threads are stopped. Detaches. */
@@ -206,13 +234,17 @@ void transfer_destroy(struct transfer *t)
 
 		pageset_destroy(&r->set);
 		free(r->chunk);
+		free(r->sum);
+		free((void *)r->data);
 		if (r->helper >= 0)
 			dev_detach(r->helper);
 	}
 	free(t->regions);
+	free(t->faults);
 	if (t->context >= 0)
 		close(t->context);
 	close(t->stop_fd);
+	close(t->background_stop_fd);
 	close(t->release_fd);
 	close(t->done_fd);
 	pthread_mutex_destroy(&t->lock);
@@ -356,6 +388,7 @@ void transfer_lost(struct transfer *t, const void *who, const char *why)
 	pthread_mutex_lock(&t->lock);
 	if (!t->lost_by) {
 		t->lost_by = who;
+		t->lost_ns = now_ns();
 		log_error("no connection to the source %s: %s; "
 			  "faults wait, trying again until it is back",
 			  t->uri, why);
@@ -370,6 +403,19 @@ void transfer_back(struct transfer *t, const void *who)
 		t->lost_by = NULL;
 		log_info("the source %s is back", t->uri);
 	}
+	pthread_mutex_unlock(&t->lock);
+}
+
+/* With --json: kept until progress_show() prints them. */
+void transfer_note_fault(struct transfer *t, uint64_t offset, uint64_t ns)
+{
+	if (!t->json)
+		return;
+	pthread_mutex_lock(&t->lock);
+	if (!t->faults)
+		t->faults = calloc(MAX_FAULTS, sizeof(*t->faults));
+	if (t->faults && t->nr_faults < MAX_FAULTS)
+		t->faults[t->nr_faults++] = (struct fault){ now_ns(), offset, ns };
 	pthread_mutex_unlock(&t->lock);
 }
 

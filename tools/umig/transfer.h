@@ -39,18 +39,36 @@ struct region {
 	int helper;
 	struct pageset set;
 	uint32_t *chunk;
+	/* For transfer_forget(): NULL unless transfer_keep_sums() was called. */
+	uint64_t *sum;
+	_Atomic uint64_t *data;
 };
 
 enum fill_kind { FILL_DEMAND, FILL_BACKGROUND, FILL_ZERO, NR_FILL_KINDS };
 
+/* One demand fault that was answered, for the report. */
+struct fault {
+	uint64_t at_ns;
+	uint64_t offset;
+	uint64_t ns;
+};
+
+/* So many are kept until they are printed; a report can do without some. */
+#define MAX_FAULTS	4096
+
 /**
  * struct transfer
  * @uri, @nr_connections, @timeout_ms: set once before the threads start
- * @rate: bytes per second of background reads, 0: no limit; may change at any time
+ * @rate: bytes per second of background reads, 0: no limit; transfer_set_rate() changes it
+ * @paused: no background reads are started
+ * @faults: answered since the last time they were printed, with @json
+ * @lost_by, @lost_ns: who noticed that the source is lost, and when
  * @whole_view: nothing was present at the start, so the digest covers every page. Set once.
  * @no_digest: nobody will compare the digest's sum, so it is not made. Set once.
  * @json: events go to stdout as JSON too. Set once.
- * @stop_fd: eventfd, readable once the threads are to end; never read
+ * @stop_fd: eventfd, readable once demand is to end; never read
+ * @background_stop_fd: eventfd, readable once background is to end
+ * @stopping: one of the two; who waits for memory gives up
  * @release_fd: eventfd, readable once demand may read pages; never read
  * @done_fd: eventfd, readable when something happened that transfer_wait() waits for
  * @connected: background and demand connections that have been up at least once
@@ -68,10 +86,13 @@ struct transfer {
 	bool json;
 
 	int stop_fd;
+	int background_stop_fd;
 	int release_fd;
 	int done_fd;
-	pthread_t threads[MAX_CONNECTIONS + 1];
-	unsigned int nr_threads;
+	pthread_t demand;
+	bool demand_started;
+	pthread_t background[MAX_CONNECTIONS];
+	unsigned int nr_background;
 
 	/* Under lock. */
 	pthread_mutex_t lock;
@@ -79,9 +100,14 @@ struct transfer {
 	uint64_t cursor_page;
 	uint64_t next_read_ns;
 	const void *lost_by;
+	uint64_t lost_ns;
 	bool no_memory_said;
+	struct fault *faults;
+	unsigned int nr_faults;
 
 	_Atomic uint64_t rate;
+	_Atomic bool paused;
+	_Atomic bool stopping;
 	_Atomic int exit_code;
 	_Atomic unsigned int connected;
 	_Atomic uint64_t pages[NR_FILL_KINDS];
@@ -102,7 +128,12 @@ int transfer_attach(struct transfer *t, int context, const uint64_t *ids, unsign
 int transfer_start_demand(struct transfer *t);
 void transfer_release(struct transfer *t);
 int transfer_start_background(struct transfer *t);
+void transfer_stop_background(struct transfer *t);
+int transfer_keep_sums(struct transfer *t);
+int transfer_forget(struct transfer *t, struct region *r, const struct postcopy_range *ranges,
+		    size_t nr);
 void transfer_stop(struct transfer *t);
+void transfer_set_rate(struct transfer *t, uint64_t rate);
 void transfer_destroy(struct transfer *t);
 bool transfer_is_complete(const struct transfer *t);
 int transfer_convert(struct transfer *t);
@@ -120,6 +151,7 @@ void transfer_back(struct transfer *t, const void *who);
 void transfer_unreadable(struct transfer *t, struct region *r, uint64_t page, uint64_t nr,
 			 int error);
 void transfer_follow(struct transfer *t, struct region *r, uint64_t page);
+void transfer_note_fault(struct transfer *t, uint64_t offset, uint64_t ns);
 int fill_data(struct transfer *t, struct region *r, uint64_t page, uint64_t nr,
 	      const uint8_t *data, enum fill_kind kind);
 int fill_demand(struct transfer *t, struct region *r, uint64_t page, const uint8_t *data,

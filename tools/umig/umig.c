@@ -19,6 +19,11 @@ static const struct subcommand *const subcommands[] = {
 	&serve_subcommand,
 	&send_subcommand,
 	&recv_subcommand,
+	&snapshot_subcommand,
+	&restore_subcommand,
+	&report_subcommand,
+	&status_subcommand,
+	&set_subcommand,
 };
 
 #define NR_SUBCOMMANDS (sizeof(subcommands) / sizeof(subcommands[0]))

@@ -43,6 +43,11 @@ extern const struct subcommand pull_subcommand;
 extern const struct subcommand serve_subcommand;
 extern const struct subcommand send_subcommand;
 extern const struct subcommand recv_subcommand;
+extern const struct subcommand snapshot_subcommand;
+extern const struct subcommand restore_subcommand;
+extern const struct subcommand report_subcommand;
+extern const struct subcommand status_subcommand;
+extern const struct subcommand set_subcommand;
 
 static inline uint64_t now_ns(void)
 {

@@ -47,7 +47,8 @@
  *
  * Errors of every ioctl
  *   ENOTTY     not an ioctl of this kind of fd
- *   EFAULT     a pointer is bad
+ *   EFAULT     a pointer is bad; if only the result cannot be written, what was
+ *              asked for has been done all the same (but no helper is attached)
  *   EINVAL     size, flag, reserved field, alignment or range is wrong
  *   E2BIG      the struct has non-zero bytes this kernel does not know
  *   EINTR      a signal came before anything was done
@@ -152,6 +153,22 @@ enum postcopy_region_state {
 /* Buckets of the wait histogram. */
 #define POSTCOPY_WAIT_BUCKETS		32
 
+/* Threads that have waited longest. */
+#define POSTCOPY_WAITERS		8
+
+/**
+ * struct postcopy_waiter_info - the longest wait of a thread
+ * @wait_ns: nanoseconds
+ * @tid: thread id in the caller's pid namespace, 0 if it is not visible there; the
+ *	thread may have ended since
+ * @reserved: 0
+ */
+struct postcopy_waiter_info {
+	__aligned_u64 wait_ns;
+	__u32 tid;
+	__u32 reserved;
+};
+
 /**
  * struct postcopy_region_info - one region, its state and its counters
  * @size: sizeof(struct postcopy_region_info)
@@ -187,6 +204,8 @@ enum postcopy_region_state {
  * @out_wait_histogram: finished waits by duration: bucket 0 counts those under
  *	1024 ns, bucket i those from 2^(9+i) to just under 2^(10+i) ns, the last
  *	bucket also everything longer
+ * @out_waiters: the threads with the longest single waits, the longest first;
+ *	unused entries are 0
  *
  * ioctl(fd, POSTCOPY_REGION_INFO, &info), any state. On a helper fd it also
  * works for a region that is converted or dead.
@@ -222,6 +241,7 @@ struct postcopy_region_info {
 	__aligned_u64 out_wait_ns;
 	__aligned_u64 out_wait_max_ns;
 	__aligned_u64 out_wait_histogram[POSTCOPY_WAIT_BUCKETS];
+	struct postcopy_waiter_info out_waiters[POSTCOPY_WAITERS];
 };
 
 /**

@@ -242,6 +242,27 @@ int dev_zero(int helper, const struct postcopy_range *ranges, size_t nr, uint64_
 	return ret;
 }
 
+int dev_discard(int helper, const struct postcopy_range *ranges, size_t nr)
+{
+	uint64_t at;
+	size_t i;
+
+	(void)helper;
+	pthread_mutex_lock(&fake.lock);
+	for (i = 0; i < nr; i++) {
+		int ret = fake_check(ranges[i].offset, ranges[i].length);
+
+		if (ret) {
+			pthread_mutex_unlock(&fake.lock);
+			return ret;
+		}
+		for (at = 0; at < ranges[i].length; at += UMIG_PAGE_SIZE)
+			fake.map[(ranges[i].offset - fake.offset + at) / UMIG_PAGE_SIZE] = 0;
+	}
+	pthread_mutex_unlock(&fake.lock);
+	return 0;
+}
+
 int dev_query(int helper, uint64_t offset, uint64_t length, uint64_t *bitmap)
 {
 	uint64_t i;

@@ -102,6 +102,36 @@ run_state "$tmp/dst.test" prelaunch
 ok $? "migrate.a_guest_that_never_ran_stays_so"
 end_pair
 
+# --- precopy: pages come first, then the source stops; a paused guest writes nothing
+if [ "$(python3 - <<'PY'
+import mmap, struct
+m = mmap.mmap(-1, 4096, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS); m[0] = 1
+import ctypes
+a = ctypes.addressof(ctypes.c_char.from_buffer(m))
+f = open("/proc/self/pagemap", "rb"); f.seek(a // 4096 * 8)
+print(struct.unpack("Q", f.read(8))[0] >> 55 & 1)
+PY
+)" = 1 ]; then
+	pair -S
+	recv_start "unix:$tmp/ctl" --json
+	send_run --to "unix:$tmp/ctl" --precopy --rounds 3 --json
+	code=$?
+	wait "$recv_pid"
+	rcode=$?
+	[ $code = 0 ] && [ $rcode = 0 ] && fake_is_whole "$tmp/src.ram"
+	ok $? "precopy.every_page_equal_and_converted" "$tmp/send.err"
+	tail -1 "$tmp/recv.out" | grep -q '"digest_checked":true'
+	ok $? "precopy.digest_is_compared" "$tmp/recv.out"
+	end_pair
+else
+	pair -S
+	recv_start "unix:$tmp/ctl"
+	send_run --to "unix:$tmp/ctl" --precopy
+	[ $? = 3 ] && has_line "$tmp/send.err" "no soft-dirty bits" && run_state "$tmp/src.test" prelaunch
+	ok $? "precopy.is_refused_without_soft_dirty_bits" "$tmp/send.err"
+	end_pair
+fi
+
 # --- the sender comes first and waits; the guest is continued meanwhile, and that counts
 pair -S
 "$umig" send --qmp "$tmp/src.qmp" --to "unix:$tmp/ctl" --wait 30 >"$tmp/send.out" 2>"$tmp/send.err" &

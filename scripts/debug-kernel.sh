@@ -1,0 +1,92 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Builds a small kernel for tests out of Debian's linux-source-6.12, outside this tree,
+# and prints the directory with its bzImage and what modules are built against.
+#
+# usage: debug-kernel.sh debug|kcsan
+#	debug	KASAN, UBSAN, lockdep, DEBUG_VM, PAGE_TABLE_CHECK, kmemleak, fault
+#		injection, gcov (for the module only)
+#	kcsan	KCSAN, which cannot be combined with KASAN
+#
+# The configurations are in kernel-config/. A build is found again by a hash of what it
+# was made of (source, configuration, compiler), so a change of any makes a new one, and
+# older ones of the same name are removed.
+
+set -euo pipefail
+cd "$(dirname "$0")"
+
+name=${1-}
+case $name in
+debug|kcsan) ;;
+*)
+	echo "usage: debug-kernel.sh debug|kcsan" >&2
+	exit 2
+	;;
+esac
+
+tar=/usr/src/linux-source-6.12.tar.xz
+cache=${POSTCOPY_CACHE:-$HOME/.cache/postcopy}
+[ -e "$tar" ] || {
+	echo "debug-kernel.sh: no $tar: run scripts/setup.sh" >&2
+	exit 1
+}
+
+source_id=$(stat -c '%s-%Y' "$tar")
+key=$({
+	echo "$source_id"
+	gcc --version | head -n 1
+	cat kernel-config/base.config "kernel-config/$name.config"
+} | sha256sum | cut -c 1-12)
+source=$cache/source-6.12-$source_id
+build=$cache/kernel-$name-$key
+
+if [ -e "$build/complete" ]; then
+	echo "$build"
+	exit 0
+fi
+
+# One at a time: two would write to the same directory.
+mkdir -p "$cache"
+exec 9> "$cache/debug-kernel.lock"
+flock 9
+
+# Documentation is not built but Kconfig asks for its Kconfig.
+if [ ! -e "$source/complete" ]; then
+	echo "debug-kernel.sh: unpacking $tar" >&2
+	rm -rf "$source"
+	mkdir -p "$source"
+	tar -xJf "$tar" --strip-components=1 -C "$source" --exclude='*/Documentation/*/*' \
+		--exclude='*/Documentation/*.rst'
+	touch "$source/complete"
+fi
+
+if [ ! -e "$build/complete" ]; then
+	echo "debug-kernel.sh: building the $name kernel in $build" >&2
+	find "$cache" -maxdepth 1 -name "kernel-$name-*" -exec rm -rf {} +
+	mkdir -p "$build"
+	cat kernel-config/base.config "kernel-config/$name.config" > "$build/fragment"
+	echo "CONFIG_LOCALVERSION=\"-$name\"" >> "$build/fragment"
+	{
+		make -C "$source" O="$build" ARCH=x86_64 \
+			KCONFIG_ALLCONFIG="$build/fragment" allnoconfig
+		# What a dependency has left out would be missed by no test.
+		while IFS= read -r line; do
+			case $line in
+			CONFIG_*=n) grep -q "^${line%=n}=" "$build/.config" && echo "not off: $line" ;;
+			CONFIG_*) grep -qxF "$line" "$build/.config" || echo "not on: $line" ;;
+			esac
+		done < "$build/fragment" > "$build/unmet"
+		if [ -s "$build/unmet" ]; then
+			cat "$build/unmet"
+			exit 1
+		fi
+		make -C "$source" O="$build" ARCH=x86_64 -j "$(nproc)" bzImage modules
+	} > "$build/log" 2>&1 || {
+		tail -n 30 "$build/log" >&2
+		echo "debug-kernel.sh: the $name kernel does not build, see $build/log" >&2
+		exit 1
+	}
+	touch "$build/complete"
+fi
+echo "$build"

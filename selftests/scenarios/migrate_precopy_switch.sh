@@ -1,0 +1,53 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# In the first round of precopy, somebody tells the running umig to switch over.
+
+# shellcheck source-path=SCRIPTDIR source=lib/vmm.sh
+. "$(dirname "$0")/lib/vmm.sh"
+
+migrate()
+{
+	"$umig" recv --qmp "$work/destination.qmp" --listen "unix:$work/control" \
+		--json >"$work/recv.log" 2>&1 &
+	recv=$!
+	within 20 test -S "$work/control" || return
+	"$umig" send --qmp "$work/source.qmp" --to "unix:$work/control" "$@" \
+		--json >"$work/send.log" 2>&1 &
+	send=$!
+}
+
+# summary FILE FILTER - of its last line
+summary()
+{
+	grep -h '"summary"' "$work/$1.log" | tail -n 1 | jq -e "$2"
+}
+
+in_precopy()
+{
+	"$umig" status --json --pid "$send" |
+		jq -e '.[0].phase == "precopy" and .[0].present_pages > 0'
+}
+
+runs_at_the_destination()
+{
+	"$umig" status --json --pid "$send" |
+		jq -e '.[0].phase == "serving pages" and .[0].missing_pages > 0'
+}
+
+# A second umig tells the first to switch, in the middle of the first round.
+switched_by_hand()
+{
+	migrate --precopy &&
+	within 20 in_precopy && "$umig" set --pid "$recv" --rate 1M &&
+	"$umig" set --pid "$send" --switch && within 60 runs_at_the_destination &&
+	"$umig" set --pid "$recv" --rate 0 &&
+	wait "$send" && wait "$recv" && summary recv '.digest_checked and .demand_pages > 0'
+}
+
+check the_source_guest_runs source_start
+check the_destination_waits destination_start
+check it_switches_when_told switched_by_hand
+check the_guest_is_unharmed guest_goes_on destination
+grep -h '"summary"\|written to' "$work/send.log" | sed 's/^/# /'
+finish

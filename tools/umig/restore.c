@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * umig restore: a guest out of a snapshot. It runs at once, its pages come on demand and in the
+ * background, from the snapshot's own file or from any NBD server that has it.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "pull.h"
+#include "recv.h"
+#include "serve.h"
+#include "snapshot.h"
+#include "umig.h"
+
+struct restore {
+	struct recv recv;
+	const char *dir;
+	const char *uri;
+	struct snapshot meta;
+	struct page_server server;
+	char socket_dir[32];
+};
+
+/* Gives QEMU the device state. Return: 0 or -errno, having said why. */
+static int restore_state(struct restore *re)
+{
+	struct recv *r = &re->recv;
+	char path[PATH_MAX];
+	uint8_t *buf = malloc(CONTROL_MAX_STATE);
+	int fd, ret = buf ? 0 : -ENOMEM;
+	ssize_t n = 1;
+
+	snprintf(path, sizeof(path), "%s/" SNAPSHOT_STATE, re->dir);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		ret = -errno;
+	while (!ret && n) {
+		n = read(fd, buf, CONTROL_MAX_STATE);
+		if (n < 0 && errno != EINTR)
+			ret = -errno;
+		if (n > 0)
+			ret = state_writer_push(&r->state, buf, (uint32_t)n);
+	}
+	free(buf);
+	if (fd >= 0)
+		close(fd);
+	if (ret) {
+		log_error("cannot read the device state %s: %s", path, strerror(-ret));
+		return ret;
+	}
+	if (r->state.bytes != re->meta.state_bytes ||
+	    state_writer_finish(&r->state) != re->meta.state_sum) {
+		log_error("%s is not what was saved; the guest was not started", path);
+		return -EBADMSG;
+	}
+	r->state_end_ns = now_ns();
+	return 0;
+}
+
+/* Serves ram.raw on a socket of our own, unless there is a server. */
+static int restore_source(struct restore *re)
+{
+	char file[PATH_MAX], address[64];
+	int ret;
+
+	if (re->uri)
+		return 0;
+	snprintf(re->socket_dir, sizeof(re->socket_dir), "/tmp/umig-XXXXXX");
+	if (!mkdtemp(re->socket_dir)) {
+		log_error("cannot make a directory for the page socket: %s", strerror(errno));
+		*re->socket_dir = '\0';
+		return -EIO;
+	}
+	snprintf(file, sizeof(file), "%s/" SNAPSHOT_RAM, re->dir);
+	snprintf(address, sizeof(address), "unix:%s/pages.sock", re->socket_dir);
+	ret = page_server_start(&re->server, file, address, NULL);
+	re->uri = re->server.uri;
+	return ret;
+}
+
+/* Until the guest runs. Return: 0 or an exit code. */
+static int restore_start_guest(struct restore *re)
+{
+	struct recv *r = &re->recv;
+	int ret;
+
+	if (qmp_open(&r->qmp, r->qmp_path, 10000)) {
+		log_error("cannot talk to QEMU on %s: %s", r->qmp_path, r->qmp.error);
+		return UMIG_FAILED;
+	}
+	r->qmp.timeout_ms = (unsigned int)r->timeout_s * 1000;
+	r->hello.running = re->meta.running;
+	r->hello.ram_size = re->meta.ram_size;
+	r->hello.page_size = re->meta.page_size;
+	snprintf(r->hello.ram_id, sizeof(r->hello.ram_id), "%s", re->meta.ram_id);
+	if (recv_check_qemu(r))
+		return UMIG_REFUSED;
+	ret = recv_find_region(r);
+	if (ret)
+		return ret == -EOPNOTSUPP ? UMIG_REFUSED : UMIG_FAILED;
+	if (recv_check_hello(r))
+		return UMIG_REFUSED;
+	if (restore_source(re))
+		return UMIG_FAILED;
+	snprintf(r->hello.uri, sizeof(r->hello.uri), "%s", re->uri);
+	ret = recv_open_transfer(r);
+	if (ret)
+		return r->transfer_open && atomic_load(&r->transfer.exit_code) ?
+			atomic_load(&r->transfer.exit_code) : UMIG_FAILED;
+	/* The pages are what they will ever be. */
+	transfer_release(&r->transfer);
+	ret = recv_start_incoming(r);
+	if (!ret)
+		ret = restore_state(re);
+	if (!ret)
+		ret = recv_wait_loaded(r);
+	if (!ret)
+		ret = recv_resume_guest(r);
+	if (ret)
+		log_error("the guest was not started; this QEMU can be thrown away");
+	return ret ? UMIG_FAILED : 0;
+}
+
+static int restore_guest(struct restore *re)
+{
+	struct recv *r = &re->recv;
+	struct transfer *t = &r->transfer;
+	int code = restore_start_guest(re);
+	double started_ms = (double)(now_ns() - r->progress.started_ns) / 1e6;
+
+	if (code)
+		return code;
+	log_info("the guest runs after %.0f ms", started_ms);
+	monitor_phase(&r->monitor, "filling");
+	code = transfer_start_background(t) ? UMIG_FAILED :
+		pull_wait(t, r->signal_fd, &r->progress, &re->meta.digest, true);
+	transfer_stop(t);
+	if (r->caps_set && r->qmp.fd >= 0)
+		qemu_restore_caps(&r->qmp, r->caps);
+	progress_end(&r->progress);
+	if (r->json) {
+		json_t *summary = progress_summary(t);
+
+		json_object_set_new(summary, "started_ms", json_real(started_ms));
+		json_object_set_new(summary, "converted", json_boolean(code == UMIG_OK));
+		json_object_set_new(summary, "exit_code", json_integer(code));
+		progress_print_json(summary);
+	} else {
+		progress_print_summary(t);
+	}
+	if (code == UMIG_OK)
+		log_info("the contents are what was saved; converted to ordinary memory");
+	else if (code == UMIG_INCOMPLETE)
+		log_error("stopped with %" PRIu64 " pages missing; go on with 'umig serve --file %s/"
+			  SNAPSHOT_RAM " --listen unix:PATH' and 'umig pull --region %" PRIu64
+			  " --from \"nbd+unix:///?socket=PATH\"'",
+			  transfer_total_pages(t) - transfer_present_pages(t), re->dir, r->region);
+	return code;
+}
+
+static int restore_parse(struct restore *re, int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "qmp", required_argument, NULL, 'q' },
+		{ "from", required_argument, NULL, 'f' },
+		{ "pid", required_argument, NULL, 'p' },
+		{ "connections", required_argument, NULL, 'c' },
+		{ "rate", required_argument, NULL, 'R' },
+		{ "json", no_argument, NULL, 'j' },
+		{ 0 }
+	};
+	struct recv *r = &re->recv;
+	uint64_t pid = 0;
+	int c, bad = 0;
+
+	r->timeout_s = 60;
+	r->connections = 2;
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		switch (c) {
+		case 'q':
+			r->qmp_path = optarg;
+			break;
+		case 'f':
+			re->uri = optarg;
+			break;
+		case 'p':
+			bad |= umig_parse_u64(optarg, &pid) || !pid || pid > INT32_MAX;
+			break;
+		case 'c':
+			bad |= umig_parse_u64(optarg, &r->connections) || !r->connections ||
+				r->connections > MAX_CONNECTIONS;
+			break;
+		case 'R':
+			bad |= umig_parse_size(optarg, &r->rate);
+			break;
+		case 'j':
+			r->json = true;
+			break;
+		default:
+			return umig_usage(&restore_subcommand,
+					  "the option is not known or lacks its value");
+		}
+		if (bad)
+			return umig_usage(&restore_subcommand, "'%s' is not a good value", optarg);
+	}
+	r->pid = (pid_t)pid;
+	if (optind + 1 != argc || !r->qmp_path)
+		return umig_usage(&restore_subcommand, "--qmp SOCKET and one DIR are needed");
+	re->dir = argv[optind];
+	if (strlen(re->dir) > PATH_MAX - 32)
+		return umig_usage(&restore_subcommand, "the name of DIR is too long");
+	return 0;
+}
+
+static int restore_run(int argc, char **argv)
+{
+	struct restore *re = calloc(1, sizeof(*re));
+	int code;
+
+	if (!re)
+		return UMIG_FAILED;
+	code = restore_parse(re, argc, argv);
+	if (!code && snapshot_load(re->dir, &re->meta))
+		code = UMIG_REFUSED;
+	if (code)
+		goto out;
+	code = UMIG_FAILED;
+	if (recv_init(&re->recv))
+		goto out;
+	monitor_start(&re->recv.monitor, "restore");
+	code = restore_guest(re);
+	recv_cleanup(&re->recv);
+	if (re->server.pid)
+		page_server_stop(&re->server);
+	if (*re->socket_dir)
+		rmdir(re->socket_dir);
+out:
+	free(re);
+	return code;
+}
+
+const struct subcommand restore_subcommand = {
+	.name = "restore",
+	.purpose = "start a guest out of a snapshot, its pages follow",
+	.help =
+	"usage: umig restore --qmp SOCKET [OPTIONS] DIR\n\n"
+	"Starts the guest that 'umig snapshot' has written to DIR in a QEMU that waits for it\n"
+	"(-incoming defer, RAM mapped from /dev/postcopy; see 'umig help recv'). It runs at once; what\n"
+	"it touches comes first, the rest in the background, then the memory is converted. DIR is\n"
+	"only read: many guests can be started from it at the same time.\n\n"
+	"  --qmp SOCKET      QMP socket of the QEMU that waits\n"
+	"  --from NBD-URI    where ram.raw is served, instead of reading DIR/ram.raw\n"
+	"  --pid PID         QEMU's process id, if the socket does not tell\n"
+	"  --connections N   background connections, 1 to 16 (2)\n"
+	"  --rate BYTES      background reads per second at most (suffix K, M, G)\n"
+	"  --json            JSON lines on stdout: progress, then a summary\n",
+	.run = restore_run,
+};

@@ -1,0 +1,115 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# snapshot and restore with stock QEMUs; /dev/postcopy is a file here.
+. "$(dirname "$0")/lib.sh"
+
+if ! command -v qemu-system-x86_64 >/dev/null; then
+	skip "snapshot" "qemu-system-x86_64 is not installed"
+	finish
+fi
+
+run_state() {
+	printf '{"execute":"qmp_capabilities"}{"execute":"query-status"}\n' |
+		timeout 10 socat -t 1 - "UNIX-CONNECT:$1" | grep -q "\"status\": \"$2\""
+}
+
+# qemu NAME RAMFILE [ARGUMENTS]
+qemu() {
+	local name=$1 file=$2
+	shift 2
+	rm -f "$tmp/$name.qmp" "$tmp/$name.test"
+	qemu-system-x86_64 -accel tcg -machine pc,memory-backend=r0 -display none -nodefaults \
+		-global apic.vapic=off \
+		-object "memory-backend-file,id=r0,size=64M,mem-path=$file,share=on" -m 64M \
+		-qmp "unix:$tmp/$name.qmp,server=on,wait=off" \
+		-qmp "unix:$tmp/$name.test,server=on,wait=off" "$@" \
+		>"$tmp/$name.log" 2>&1 &
+	qemu_pid=$!
+	started+=("$qemu_pid")
+	wait_until 10 test -S "$tmp/$name.test" && wait_until 10 run_state "$tmp/$name.test" .
+}
+
+make_image "$tmp/src.ram" 64
+qemu src "$tmp/src.ram" -S
+src_pid=$qemu_pid
+"$umig" snapshot --qmp "$tmp/src.qmp" --pause --json "$tmp/snap" >"$tmp/out" 2>"$tmp/err"
+code=$?
+[ $code = 0 ] && cmp "$tmp/src.ram" "$tmp/snap/ram.raw"
+ok $? "snapshot.has_the_ram" "$tmp/err"
+[ "$(stat -c %b "$tmp/snap/ram.raw")" -lt $(("$(stat -c %s "$tmp/snap/ram.raw")" / 512 * 3 / 4)) ]
+ok $? "snapshot.is_sparse"
+[ "$(stat -c %a "$tmp/snap")" = 700 ] && [ "$(stat -c %a "$tmp/snap/ram.raw")" = 600 ]
+ok $? "snapshot.is_for_the_owner_alone"
+"$umig" snapshot --qmp "$tmp/src.qmp" --pause "$tmp/again" 2>"$tmp/err"
+[ $? = 3 ] && [ ! -e "$tmp/again" ] && has_line "$tmp/err" "postmigrate"
+ok $? "snapshot.of_a_guest_that_has_gone_is_refused" "$tmp/err"
+kill -9 "$src_pid"
+qemu src "$tmp/src.ram" -S
+src_pid=$qemu_pid
+"$umig" snapshot --qmp "$tmp/src.qmp" --pause "$tmp/snap" 2>"$tmp/err"
+[ $? = 1 ] && cmp "$tmp/src.ram" "$tmp/snap/ram.raw" && has_line "$tmp/err" "directory of its own"
+ok $? "snapshot.does_not_touch_what_is_there" "$tmp/err"
+
+# --- out of room: nothing is left, the guest is as it was
+if mkdir "$tmp/full" && mount -t tmpfs -o size=4m none "$tmp/full" 2>/dev/null; then
+	"$umig" snapshot --qmp "$tmp/src.qmp" --pause "$tmp/full/snap" 2>"$tmp/err"
+	[ $? = 6 ] && [ ! -e "$tmp/full/snap" ] && has_line "$tmp/err" "No space left" &&
+		run_state "$tmp/src.test" postmigrate
+	ok $? "snapshot.without_room_leaves_nothing" "$tmp/err"
+	umount "$tmp/full"
+fi
+
+# restore_into NAME [OPTIONS]: a fresh QEMU and a fresh region
+restore_into() {
+	local name=$1
+	shift
+	fake_region 64 0
+	truncate -s 64M "$tmp/ram"
+	qemu "$name" "$tmp/ram" -incoming defer
+	export UMIG_FAKE_PID=$qemu_pid UMIG_FAKE_PATH=$tmp/ram
+	timeout 60 "$fake" restore --qmp "$tmp/$name.qmp" "$@" "$tmp/snap" >"$tmp/out" 2>"$tmp/err"
+}
+
+restore_into one --json
+[ $? = 0 ] && fake_is_whole "$tmp/snap/ram.raw"
+ok $? "restore.brings_every_page_once_and_converts" "$tmp/err"
+tail -1 "$tmp/out" | grep -q '"converted":true'
+ok $? "restore.prints_a_summary" "$tmp/out"
+qemu-nbd -r -f raw -e 4 -t -k "$tmp/n" "$tmp/snap/ram.raw" &
+started+=("$!")
+wait_until 5 test -S "$tmp/n"
+restore_into two --from "nbd+unix:///?socket=$tmp/n"
+[ $? = 0 ] && fake_is_whole "$tmp/snap/ram.raw"
+ok $? "restore.from_any_nbd_server" "$tmp/err"
+
+# --- what is not what was saved
+cp "$tmp/snap/ram.raw" "$tmp/keep"
+printf 'x' | dd of="$tmp/snap/ram.raw" bs=1 seek=10000000 conv=notrunc status=none
+restore_into three
+[ $? = 8 ] && has_line "$tmp/err" "the contents differ" &&
+	[ "$(tail -c 1 "$tmp/map" | od -An -tu1 | tr -d ' ')" = 0 ]
+ok $? "restore.of_a_damaged_image_is_not_converted" "$tmp/err"
+cp "$tmp/keep" "$tmp/snap/ram.raw"
+cp "$tmp/snap/state.bin" "$tmp/keep"
+printf 'x' | dd of="$tmp/snap/state.bin" bs=1 seek=1000 conv=notrunc status=none
+restore_into four
+[ $? = 1 ] && has_line "$tmp/err" "not what was saved"
+ok $? "restore.of_a_damaged_state_does_not_start" "$tmp/err"
+truncate -s 1000 "$tmp/snap/state.bin"
+restore_into five
+[ $? = 1 ] && has_line "$tmp/err" "not what was saved"
+ok $? "restore.of_a_short_state_does_not_start" "$tmp/err"
+cp "$tmp/keep" "$tmp/snap/state.bin"
+for meta in '' '{}' '[1]' '{"umig_snapshot": 1, "ram_id": "r0", "ram_size": -4096}'; do
+	printf '%s' "$meta" >"$tmp/meta"
+	mkdir -p "$tmp/bad" && cp "$tmp/meta" "$tmp/bad/meta.json"
+	"$fake" restore --qmp "$tmp/five.qmp" "$tmp/bad" 2>"$tmp/err"
+	[ $? = 3 ] || break
+done
+[ $? = 0 ] && has_line "$tmp/err" "not what umig writes\|is no snapshot"
+ok $? "restore.of_no_snapshot_exits_3" "$tmp/err"
+"$umig" restore --qmp "$tmp/five.qmp" 2>"$tmp/err"
+[ $? = 2 ]
+ok $? "restore.without_a_directory_exits_2" "$tmp/err"
+kill -9 "$src_pid"
+finish
