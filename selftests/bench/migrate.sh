@@ -1,0 +1,169 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Rows 11 and 12: a whole migration of a stock QEMU guest that writes all the time.
+# Wall clock, run inside the test VM by run.sh.
+#
+# 11: ours / QEMU's own postcopy with postcopy-preempt, both without a precopy round,
+#     same guest, in turns: downtime as each of them reports it; total time; pages the
+#     guest has worked on in the first 5 s (by its own clock) after its last sign of
+#     life at the source.
+# 12: our downtime with a guest of 1024 MiB / of 256 MiB.
+
+# shellcheck source-path=SCRIPTDIR/../scenarios source=lib/vmm.sh
+. "$(dirname "$0")/../scenarios/lib/vmm.sh"
+
+rounds=${ROUNDS:-3}
+
+die()
+{
+	echo "migrate.sh: $*" >&2
+	tail -n 3 "$work"/*.serial >&2
+	failed=y
+	exit 1
+}
+
+# qmp_do NAME COMMAND [ARGUMENTS]
+qmp_do()
+{
+	printf '{"execute":"qmp_capabilities"}{"execute":"%s"%s}\n' "$2" "${3:+,\"arguments\":$3}" |
+		timeout 20 socat -t 2 - "UNIX-CONNECT:$work/$1.qmp" | tail -n 1 | grep -q '"return"'
+}
+
+migration_is()
+{
+	qmp "$1" query-migrate | grep -q "\"status\": \"$2\""
+}
+
+# MILLISECONDS PAGES of the guest's last tick in a serial log
+last_tick()
+{
+	sed -n 's/^guest: tick \([0-9]*\) ms, pages \([0-9]*\).*/\1 \2/p' "$work/$1.serial" | tail -n 1
+}
+
+tick_beyond()
+{
+	local last
+
+	last=$(last_tick destination)
+	[ "${last% *}" ] && [ "${last% *}" -ge "$1" ]
+}
+
+# Pages done in the 5 s after the source's last tick
+guest_work()
+{
+	local last
+
+	last=$(last_tick source)
+	within 60 tick_beyond "$((${last% *} + 5000))" || return
+	sed -n 's/^guest: tick \([0-9]*\) ms, pages \([0-9]*\).*/\1 \2/p' "$work/destination.serial" |
+		awk -v start="${last% *}" -v pages="${last#* }" '
+			$1 <= start + 5000 { done = $2 - pages }
+			END { print done }'
+}
+
+end_guests()
+{
+	# shellcheck disable=SC2154 # vmm_start sets them
+	kill -9 "$source_pid" "$destination_pid" 2>/dev/null
+	wait "$source_pid" "$destination_pid" 2>/dev/null
+	rm -f "$work"/*.serial "$work"/*.qmp "$work"/control "$work"/*.log /dev/shm/source.ram
+}
+
+# ours - prints DOWNTIME-MS TOTAL-MS PAGES
+ours()
+{
+	local send recv pages
+
+	unset memory_backend
+	source_start >/dev/null || die "the source does not run"
+	destination_start || die "no destination"
+	"$umig" recv --qmp "$work/destination.qmp" --listen "unix:$work/control" \
+		--json >"$work/recv.log" 2>&1 &
+	recv=$!
+	within 20 test -S "$work/control" || die "no receiver"
+	"$umig" send --qmp "$work/source.qmp" --to "unix:$work/control" \
+		--json >"$work/send.log" 2>&1 &
+	send=$!
+	wait "$send" || die "send failed"
+	wait "$recv" || die "recv failed"
+	pages=$(guest_work) || die "the guest stands still"
+	grep -h '"summary"' "$work/send.log" |
+		jq -r ". | \"\\(.downtime_ms) \\(.seconds * 1000) $pages\""
+	guest_clean destination >/dev/null || die "the guest has found wrong bytes"
+	end_guests
+}
+
+# theirs - same
+theirs()
+{
+	local caps='{"capabilities":[{"capability":"postcopy-ram","state":true},{"capability":"postcopy-preempt","state":true}]}'
+	local pages
+
+	memory_backend=memory-backend-ram
+	vmm_start source share=off && within 150 guest_beyond source 0 || die "the source does not run"
+	vmm_start destination share=off -incoming defer || die "no destination"
+	qmp_do destination migrate-set-capabilities "$caps" || die "no postcopy-preempt"
+	qmp_do source migrate-set-capabilities "$caps" || die "no postcopy-preempt"
+	qmp_do source migrate-set-parameters '{"max-bandwidth":10737418240,"max-postcopy-bandwidth":0}'
+	qmp_do destination migrate-incoming "{\"uri\":\"unix:$work/control\"}" || die "no incoming"
+	# Both in one connection: the switch shall come at once.
+	printf '{"execute":"qmp_capabilities"}{"execute":"migrate","arguments":{"uri":"%s"}}{"execute":"migrate-start-postcopy"}\n' \
+		"unix:$work/control" |
+		timeout 20 socat -t 2 - "UNIX-CONNECT:$work/source.qmp" >/dev/null
+	within 90 migration_is source completed || die "QEMU's migration does not end"
+	pages=$(guest_work) || die "the guest stands still"
+	qmp source query-migrate |
+		jq -r ".return | \"\\(.downtime) \\(.\"total-time\") $pages\""
+	guest_clean destination >/dev/null || die "the guest has found wrong bytes"
+	end_guests
+}
+
+# median FILE COLUMN
+median()
+{
+	awk -v column="$2" '{ print $column }' "$1" | sort -g | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'
+}
+
+# spread COLUMN - half the range of the rounds' ratios
+spread()
+{
+	paste "$work/ours" "$work/theirs" | awk -v column="$1" '
+		{ r = $column / $(column + 3); if (NR == 1 || r < min) min = r; if (r > max) max = r }
+		END { printf "%.3g", (max - min) / 2 }'
+}
+
+# row ID NAME UNIT TARGET MORE-IS-BETTER OURS RIVAL SPREAD
+row()
+{
+	awk -v ours="$6" -v rival="$7" -v id="$1" -v name="$2" -v unit="$3" -v target="$4" \
+	    -v more="$5" -v spread="$8" 'BEGIN {
+		printf "{\"id\": \"%s\", \"name\": \"%s\", \"unit\": \"%s\", \"clock\": \"wall\", " \
+		       "\"ours\": %.6g, \"rival\": %.6g, \"ratio\": %.4g, \"target\": %s, " \
+		       "\"target_max\": 0, \"more_is_better\": %s, \"floor\": 0, \"spread\": %s}\n",
+		       id, name, unit, ours, rival, ours / rival, target, more, spread }'
+}
+
+for ((i = 0; i < rounds; i++)); do
+	ours >> "$work/ours" || exit
+	theirs >> "$work/theirs" || exit
+	echo "# round $i: ours $(tail -n 1 "$work/ours"), QEMU $(tail -n 1 "$work/theirs") (downtime ms, total ms, pages)"
+done
+row 11d "migration of a busy QEMU guest: downtime / QEMU's postcopy-preempt" migration 0.5 false \
+	"$(median "$work/ours" 1)" "$(median "$work/theirs" 1)" "$(spread 1)"
+row 11t "migration of a busy QEMU guest: total time / QEMU's postcopy-preempt" migration 1.0 false \
+	"$(median "$work/ours" 2)" "$(median "$work/theirs" 2)" "$(spread 2)"
+row 11w "migration of a busy QEMU guest: its work in the first 5 s / QEMU's postcopy-preempt" migration 1.2 true \
+	"$(median "$work/ours" 3)" "$(median "$work/theirs" 3)" "$(spread 3)"
+
+for ((i = 0; i < rounds; i++)); do
+	memory_mib=1024
+	ours >> "$work/large" || exit
+	memory_mib=256
+	ours >> "$work/small" || exit
+	echo "# round $i: 1024 MiB $(tail -n 1 "$work/large"), 256 MiB $(tail -n 1 "$work/small")"
+done
+cp "$work/large" "$work/ours"
+cp "$work/small" "$work/theirs"
+row 12 "downtime with 1024 MiB / with 256 MiB" migration 1.05 false \
+	"$(median "$work/large" 1)" "$(median "$work/small" 1)" "$(spread 1)"
