@@ -26,7 +26,7 @@ test_packages="
 	qemu-system-x86 qemu-utils busybox-static cpio kmod xz-utils procps psmisc
 	socat jq gzip python3 gnuplot-nox
 	libnbd-dev libnbd-bin libjansson-dev libxxhash-dev libseccomp-dev
-	nbdkit nbdkit-plugin-dev clang-14 libclang-rt-14-dev"
+	nbdkit nbdkit-plugin-dev clang-14 libclang-rt-14-dev gnutls-bin"
 demo_packages=$test_packages
 check_packages="$test_packages
 	sparse coccinelle cppcheck clang-tidy shellcheck pahole perl g++ python3"

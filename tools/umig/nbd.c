@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 
 #include "nbd.h"
+#include "tls.h"
 #include "umig.h"
 
 /* Keeps libnbd's words for the message and returns its errno. */
@@ -71,6 +72,16 @@ static int source_wait_ready(struct source *s, int stop_fd, unsigned int timeout
 	return 0;
 }
 
+/* A URI without TLS is then refused, and so is a server that others pretend to be. */
+static int source_require_tls(struct source *s)
+{
+	return nbd_set_uri_allow_tls(s->nbd, LIBNBD_TLS_REQUIRE) < 0 ||
+	       nbd_set_tls_verify_peer(s->nbd, true) < 0 ||
+	       (tls.psk && nbd_set_tls_psk_file(s->nbd, tls.psk) < 0) ||
+	       (tls.user && nbd_set_tls_username(s->nbd, tls.user) < 0) ||
+	       (tls.certificates && nbd_set_tls_certificates(s->nbd, tls.certificates) < 0);
+}
+
 /**
  * source_open - connect and negotiate
  * @want_status: also ask for base:allocation
@@ -91,6 +102,10 @@ int source_open(struct source *s, const char *uri, bool want_status, int stop_fd
 		return source_failed(s, ENOMEM);
 	if (want_status && nbd_add_meta_context(s->nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) < 0) {
 		ret = source_failed(s, ENOMEM);
+		goto err;
+	}
+	if (tls_is_on() && source_require_tls(s)) {
+		ret = source_failed(s, EINVAL);
 		goto err;
 	}
 	if (nbd_aio_connect_uri(s->nbd, uri) < 0) {

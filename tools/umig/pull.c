@@ -18,6 +18,7 @@
 #include "progress.h"
 #include "pull.h"
 #include "sandbox.h"
+#include "tls.h"
 #include "transfer.h"
 #include "umig.h"
 
@@ -48,6 +49,7 @@ static int pull_parse(struct pull_options *o, int argc, char **argv)
 		{ "json", no_argument, NULL, 'j' },
 		{ "no-convert", no_argument, NULL, 'n' },
 		{ "wait", no_argument, NULL, 'w' },
+		TLS_OPTIONS,
 		{ 0 }
 	};
 	int c, bad = 0;
@@ -89,6 +91,8 @@ static int pull_parse(struct pull_options *o, int argc, char **argv)
 			o->wait = true;
 			break;
 		default:
+			if (tls_option(c, optarg))
+				break;
 			return umig_usage(&pull_subcommand,
 					  "the option is not known or lacks its value");
 		}
@@ -97,6 +101,8 @@ static int pull_parse(struct pull_options *o, int argc, char **argv)
 	}
 	if (optind != argc)
 		return umig_usage(&pull_subcommand, "'%s' is too much", argv[optind]);
+	if (tls_problem())
+		return umig_usage(&pull_subcommand, "%s", tls_problem());
 	if (!o->uri)
 		return umig_usage(&pull_subcommand, "--from NBD-URI is missing");
 	if (!o->pid == !o->nr_ids)
@@ -310,6 +316,8 @@ const struct subcommand pull_subcommand = {
 	"  --pid PID         all regions of this process\n"
 	"  --region ID       this region (see 'umig list'); may be repeated\n"
 	"  --from NBD-URI    nbd://HOST:PORT/, nbd+unix:///?socket=PATH, nbds://... (TLS)\n"
+	"  --tls-psk FILE, --tls-user NAME, --tls-certificates DIR\n"
+	"                    encrypt, and check who the server is (see umig(1))\n"
 	"  --wait            with --pid: wait until the process has a region\n"
 	"  --rate BYTES      background reads per second at most (suffix K, M, G)\n"
 	"  --connections N   background connections, 1 to 16 (2)\n"

@@ -18,6 +18,7 @@
 #include "recv.h"
 #include "serve.h"
 #include "snapshot.h"
+#include "tls.h"
 #include "umig.h"
 
 struct restore {
@@ -175,6 +176,7 @@ static int restore_parse(struct restore *re, int argc, char **argv)
 		{ "connections", required_argument, NULL, 'c' },
 		{ "rate", required_argument, NULL, 'R' },
 		{ "json", no_argument, NULL, 'j' },
+		TLS_OPTIONS,
 		{ 0 }
 	};
 	struct recv *r = &re->recv;
@@ -205,12 +207,17 @@ static int restore_parse(struct restore *re, int argc, char **argv)
 			r->json = true;
 			break;
 		default:
+			if (tls_option(c, optarg))
+				break;
 			return umig_usage(&restore_subcommand,
 					  "the option is not known or lacks its value");
 		}
 		if (bad)
 			return umig_usage(&restore_subcommand, "'%s' is not a good value", optarg);
 	}
+	if (tls_problem() || (tls_is_on() && !re->uri))
+		return umig_usage(&restore_subcommand, "%s",
+				  tls_problem() ?: "--tls-... goes with --from");
 	r->pid = (pid_t)pid;
 	if (optind + 1 != argc || !r->qmp_path)
 		return umig_usage(&restore_subcommand, "--qmp SOCKET and one DIR are needed");
@@ -258,6 +265,8 @@ const struct subcommand restore_subcommand = {
 	"only read: many guests can be started from it at the same time.\n\n"
 	"  --qmp SOCKET      QMP socket of the QEMU that waits\n"
 	"  --from NBD-URI    where ram.raw is served, instead of reading DIR/ram.raw\n"
+	"  --tls-psk FILE, --tls-user NAME, --tls-certificates DIR\n"
+	"                    with --from: encrypt, and check who the server is (see umig(1))\n"
 	"  --pid PID         QEMU's process id, if the socket does not tell\n"
 	"  --connections N   background connections, 1 to 16 (2)\n"
 	"  --rate BYTES      background reads per second at most (suffix K, M, G)\n"

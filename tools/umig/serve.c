@@ -15,14 +15,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "address.h"
 #include "log.h"
-#include "nbd.h"
 #include "serve.h"
+#include "tls.h"
 #include "umig.h"
 
 #ifndef UMIG_LIB_DIR
@@ -60,7 +62,12 @@ static int find_plugin(char *path, size_t size)
 /* In the child. */
 static void page_server_exec(int listen_fd, const char *plugin, const char *file)
 {
-	char pid[24], file_arg[4200];
+	const char *argv[16] = {
+		"nbdkit", "--exit-with-parent", "--foreground", "--readonly", "--log=stderr",
+		"--threads=16",
+	};
+	char pid[24], file_arg[4200], tls_arg[4200];
+	unsigned int nr = 6;
 	sigset_t none;
 
 	/* nbdkit wants the socket as fd 3. */
@@ -77,8 +84,20 @@ static void page_server_exec(int listen_fd, const char *plugin, const char *file
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	/* Ctrl-C is for umig, which decides when the pages may go. */
 	setpgid(0, 0);
-	execlp("nbdkit", "nbdkit", "--exit-with-parent", "--foreground", "--readonly",
-	       "--log=stderr", "--threads=16", plugin, file_arg, (char *)NULL);
+	if (tls.psk)
+		snprintf(tls_arg, sizeof(tls_arg), "--tls-psk=%s", tls.psk);
+	if (tls.certificates)
+		snprintf(tls_arg, sizeof(tls_arg), "--tls-certificates=%s", tls.certificates);
+	if (tls_is_on()) {
+		argv[nr++] = "--tls=require";
+		argv[nr++] = tls_arg;
+	}
+	/* The client shows a certificate, too. */
+	if (tls.certificates)
+		argv[nr++] = "--tls-verify-peer";
+	argv[nr++] = plugin;
+	argv[nr++] = file_arg;
+	execvp("nbdkit", (char *const *)argv);
 	_exit(errno == ENOENT ? 127 : 126);
 }
 
@@ -100,21 +119,40 @@ static int page_server_spawn(struct page_server *s)
 	return 0;
 }
 
+/* Return: 0 if an NBD server greets, -ETIMEDOUT if nobody speaks yet, another -errno. */
+static int page_server_greets(const struct page_server *s)
+{
+	struct timeval limit = { .tv_usec = 500000 };
+	struct sockaddr_storage ss = { 0 };
+	socklen_t length = sizeof(ss);
+	char magic[8];
+	int fd, ret = 0;
+
+	if (getsockname(s->listen_fd, (struct sockaddr *)&ss, &length))
+		return -errno;
+	fd = socket(ss.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	if (connect(fd, (struct sockaddr *)&ss, length))
+		ret = -errno;
+	else if (recv(fd, magic, sizeof(magic), MSG_WAITALL) != sizeof(magic))
+		ret = -ETIMEDOUT;
+	else if (memcmp(magic, "NBDMAGIC", sizeof(magic)))
+		ret = -EPROTO;
+	close(fd);
+	return ret;
+}
+
 /* Waits until nbdkit answers on its socket. */
 static int page_server_wait(struct page_server *s)
 {
-	struct source source;
-	int pipefd[2], ret, status;
+	int ret, status;
 
-	/* Nothing is ever written: source_open() is not to be stopped. */
-	if (pipe2(pipefd, O_CLOEXEC))
-		return -errno;
 	for (;;) {
-		ret = source_open(&source, s->uri, false, pipefd[0], 500);
-		if (!ret) {
-			source_close(&source);
+		ret = page_server_greets(s);
+		if (!ret)
 			break;
-		}
 		if (waitpid(s->pid, &status, WNOHANG) == s->pid) {
 			s->pid = 0;
 			if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
@@ -133,8 +171,6 @@ static int page_server_wait(struct page_server *s)
 			nanosleep(&ts, NULL);
 		}
 	}
-	close(pipefd[0]);
-	close(pipefd[1]);
 	return ret;
 }
 
@@ -172,6 +208,11 @@ int page_server_start(struct page_server *s, const char *file, const char *addre
 	if (ret) {
 		log_error("cannot name the socket %s in an NBD URI: %s", address, strerror(-ret));
 		goto err;
+	}
+	/* nbds://..., nbds+unix://... */
+	if (tls_is_on() && strlen(s->uri) + 1 < sizeof(s->uri)) {
+		memmove(s->uri + 4, s->uri + 3, strlen(s->uri + 3) + 1);
+		s->uri[3] = 's';
 	}
 	ret = page_server_spawn(s);
 	if (!ret)
@@ -235,6 +276,7 @@ static int serve_run(int argc, char **argv)
 		{ "file", required_argument, NULL, 'f' },
 		{ "listen", required_argument, NULL, 'l' },
 		{ "host", required_argument, NULL, 'h' },
+		TLS_OPTIONS,
 		{ 0 }
 	};
 	const char *file = NULL, *listen = NULL, *host = NULL;
@@ -253,6 +295,8 @@ static int serve_run(int argc, char **argv)
 			host = optarg;
 			break;
 		default:
+			if (tls_option(c, optarg))
+				break;
 			return umig_usage(&serve_subcommand,
 					  "the option is not known or lacks its value");
 		}
@@ -264,6 +308,8 @@ static int serve_run(int argc, char **argv)
 	if (address_check(listen))
 		return umig_usage(&serve_subcommand, "'%s' is neither unix:PATH nor tcp:HOST:PORT",
 				  listen);
+	if (tls_problem())
+		return umig_usage(&serve_subcommand, "%s", tls_problem());
 	signal_fd = umig_signal_fd();
 	if (signal_fd < 0)
 		return UMIG_FAILED;
@@ -286,6 +332,8 @@ const struct subcommand serve_subcommand = {
 	"  --file PATH      the RAM file; /proc/PID/fd/N for a memfd\n"
 	"  --listen ADDRESS where; "
 	"port 0 takes any that is free, an empty HOST means all addresses\n"
+	"  --tls-psk FILE | --tls-certificates DIR\n"
+	"                   only encrypted, and only for those who have the key (see umig(1))\n"
 	"  --host HOST      name of this host for the URI, if --listen names none\n",
 	.run = serve_run,
 };

@@ -1,0 +1,98 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# Encrypted pages: serve and pull with keys and with certificates; strangers get nothing.
+. "$(dirname "$0")/lib.sh"
+
+make_image "$tmp/img" 8
+psktool -u alice -p "$tmp/psk" >/dev/null 2>&1
+psktool -u alice -p "$tmp/other" >/dev/null 2>&1
+
+# certificates DIR: an authority of its own, a server called localhost, a client
+certificates() {
+	mkdir "$1"
+	for who in ca server client; do
+		certtool --generate-privkey --key-type ecdsa --outfile "$1/$who-key.pem" 2>/dev/null
+	done
+	printf 'cn=authority\nca\ncert_signing_key\n' >"$1/ca.info"
+	printf 'cn=localhost\ndns_name=localhost\ntls_www_server\nsigning_key\n' >"$1/server.info"
+	printf 'cn=client\ntls_www_client\nsigning_key\n' >"$1/client.info"
+	certtool --generate-self-signed --load-privkey "$1/ca-key.pem" --template "$1/ca.info" \
+		--outfile "$1/ca-cert.pem" 2>/dev/null
+	for who in server client; do
+		certtool --generate-certificate --load-privkey "$1/$who-key.pem" \
+			--load-ca-certificate "$1/ca-cert.pem" --load-ca-privkey "$1/ca-key.pem" \
+			--template "$1/$who.info" --outfile "$1/$who-cert.pem" 2>/dev/null
+	done
+}
+certificates "$tmp/certs"
+certificates "$tmp/forged"
+
+# serve_start OPTIONS...; the URI is in $uri
+serve_start() {
+	"$umig" serve --file "$tmp/img" "$@" >"$tmp/serve.out" 2>"$tmp/serve.err" &
+	serve_pid=$!
+	started+=("$serve_pid")
+	wait_until 10 has_line "$tmp/serve.out" nbds
+	uri=$(grep -o 'nbds[^ ]*' "$tmp/serve.out")
+}
+serve_stop() {
+	kill "$serve_pid"
+	wait "$serve_pid" 2>/dev/null
+}
+pull() { fake_region 8 2 && timeout 20 "$fake" pull --pid 1234 "$@" 2>"$tmp/err"; }
+
+# Tries for ever, and nothing is filled.
+gets_nothing() {
+	fake_region 8 2
+	timeout -s TERM 3 "$fake" pull --pid 1234 "$@" 2>"$tmp/err"
+	[ $? = 124 ] || return 1
+	has_line "$tmp/err" "no connection to the source" &&
+		python3 -c "import sys; sys.exit(any(open('$tmp/map','rb').read()))"
+}
+
+serve_start --listen tcp:127.0.0.1:0 --tls-psk "$tmp/psk"
+pull --from "$uri" --tls-psk "$tmp/psk" --tls-user alice && fake_is_whole "$tmp/img"
+ok $? "tls.psk_over_tcp" "$tmp/err"
+gets_nothing --from "$uri" --tls-psk "$tmp/other" --tls-user alice
+ok $? "tls.another_key_gets_nothing" "$tmp/err"
+gets_nothing --from "${uri/nbds/nbd}"
+ok $? "tls.plain_text_gets_nothing" "$tmp/err"
+# Asked for TLS, a URI without it is not followed.
+fake_region 8 2
+"$fake" pull --pid 1234 --from "${uri/nbds/nbd}" --tls-psk "$tmp/psk" --tls-user alice 2>"$tmp/err" &
+pid=$!
+started+=("$pid")
+wait_until 10 has_line "$tmp/err" "TLS"
+code=$?
+kill "$pid" 2>/dev/null
+wait "$pid" 2>/dev/null
+[ $code = 0 ] && python3 -c "import sys; sys.exit(any(open('$tmp/map','rb').read()))"
+ok $? "tls.is_not_given_up_for_a_plain_uri" "$tmp/err"
+serve_stop
+
+serve_start --listen "unix:$tmp/s" --tls-psk "$tmp/psk"
+pull --from "$uri" --tls-psk "$tmp/psk" --tls-user alice && fake_is_whole "$tmp/img"
+ok $? "tls.psk_over_a_unix_socket" "$tmp/err"
+serve_stop
+
+serve_start --listen tcp:127.0.0.1:0 --host localhost --tls-certificates "$tmp/certs"
+uri=${uri/127.0.0.1/localhost}
+pull --from "$uri" --tls-certificates "$tmp/certs" && fake_is_whole "$tmp/img"
+ok $? "tls.certificates" "$tmp/err"
+gets_nothing --from "$uri" --tls-certificates "$tmp/forged"
+ok $? "tls.a_client_of_another_authority_gets_nothing" "$tmp/err"
+serve_stop
+# A server that is not who it says it is
+serve_start --listen tcp:127.0.0.1:0 --host localhost --tls-certificates "$tmp/forged"
+uri=${uri/127.0.0.1/localhost}
+gets_nothing --from "$uri" --tls-certificates "$tmp/certs"
+ok $? "tls.nothing_is_taken_from_a_server_of_another_authority" "$tmp/err"
+serve_stop
+
+"$umig" serve --file "$tmp/img" --listen "unix:$tmp/s" --tls-psk "$tmp/nothing" 2>"$tmp/err"
+[ $? = 2 ] && has_line "$tmp/err" "cannot be read"
+ok $? "tls.a_key_that_is_not_there_exits_2" "$tmp/err"
+"$fake" pull --pid 1234 --from "$uri" --tls-user alice 2>"$tmp/err"
+[ $? = 2 ]
+ok $? "tls.a_user_without_a_key_exits_2" "$tmp/err"
+finish
