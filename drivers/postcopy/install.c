@@ -66,8 +66,7 @@ void postcopy_install_end(struct postcopy_install *install)
 	for (i = 0; i < install->nr_slots; i++)
 		if (install->pages[i])
 			put_page(install->pages[i]);
-	if (install->memory)
-		kfree(install->memory);
+	kfree(install->memory);
 }
 
 /* Have new pages in the first slots; the number of slots that have one. */

@@ -165,7 +165,8 @@ for ((boot = 1; boot <= boots; boot++)); do
 		timeout -k 5 "$left" "${qemu[@]}" < /dev/null || true
 	fi
 	if [ -s "$out/status" ]; then
-		[ "$(cat "$out/status")" -ne 0 ] && emulator_failed || break
+		[ "$(cat "$out/status")" -ne 0 ] || break
+		emulator_failed || break
 	elif [ -e "$out/started" ]; then
 		emulator_failed || break
 	fi

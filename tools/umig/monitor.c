@@ -179,7 +179,7 @@ static json_t *monitor_answer(struct monitor *m, const char *line, size_t length
 static void monitor_serve(struct monitor *m, int fd)
 {
 	struct timeval limit = { .tv_sec = CLIENT_TIMEOUT_S };
-	char line[4096], *text;
+	char line[4096] = "", *text;
 	size_t used = 0;
 	json_t *answer;
 

@@ -30,6 +30,7 @@
  * @switch_now: somebody has asked for it
  */
 struct monitor {
+	_Atomic bool switch_now;
 	const char *command;
 	uint64_t started_ns;
 	char path[108];
@@ -45,7 +46,6 @@ struct monitor {
 	uint64_t total;
 	uint64_t demand;
 	bool may_switch;
-	_Atomic bool switch_now;
 };
 
 int monitor_dir(char *path, size_t size);

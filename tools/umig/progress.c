@@ -112,6 +112,12 @@ void progress_line(struct progress *p, uint64_t present_pages, uint64_t total_pa
 		progress_draw(p, present_pages, total_pages, tail);
 }
 
+static json_t *progress_fault(const struct progress *p, const struct fault *f)
+{
+	return json_pack("[f, I, I]", (double)(f->at_ns - p->started_ns) / 1e9,
+			 (json_int_t)f->offset, (json_int_t)f->ns);
+}
+
 /* What was answered since the last time: [seconds, offset, nanoseconds] each. */
 static void progress_faults(const struct progress *p, struct transfer *t)
 {
@@ -127,10 +133,7 @@ static void progress_faults(const struct progress *p, struct transfer *t)
 	pthread_mutex_unlock(&t->lock);
 	list = nr ? json_array() : NULL;
 	for (i = 0; i < nr; i++)
-		json_array_append_new(list, json_pack("[f, I, I]",
-						      (double)(faults[i].at_ns - p->started_ns) / 1e9,
-						      (json_int_t)faults[i].offset,
-						      (json_int_t)faults[i].ns));
+		json_array_append_new(list, progress_fault(p, &faults[i]));
 	if (nr)
 		progress_print_json(json_pack("{s:s, s:o}", "event", "faults", "faults", list));
 	free(faults);
@@ -163,6 +166,14 @@ void progress_show(struct progress *p, struct transfer *t)
 	progress_time(b, sizeof(b), p99);
 	snprintf(tail, sizeof(tail), "%" PRIu64 " faults %s/%s", demand, a, b);
 	progress_draw(p, present, total, tail);
+}
+
+/* With --json: the guest runs at the destination. */
+void progress_resumed(const struct progress *p, double load_ms, double resume_ms)
+{
+	progress_print_json(json_pack("{s:s, s:f, s:f, s:f}", "event", "resumed",
+				      "seconds", (double)(now_ns() - p->started_ns) / 1e9,
+				      "load_ms", load_ms, "resume_ms", resume_ms));
 }
 
 void progress_end(struct progress *p)

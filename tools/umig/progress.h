@@ -25,6 +25,7 @@ void progress_init(struct progress *p, bool json);
 void progress_show(struct progress *p, struct transfer *t);
 void progress_line(struct progress *p, uint64_t present_pages, uint64_t total_pages,
 		   const char *tail);
+void progress_resumed(const struct progress *p, double load_ms, double resume_ms);
 void progress_time(char *buf, size_t size, uint64_t ns);
 void progress_end(struct progress *p);
 json_t *progress_summary(struct transfer *t);

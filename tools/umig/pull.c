@@ -161,9 +161,9 @@ static bool pull_agrees(const struct transfer *t, const struct digest *want)
 	transfer_digest(t, &got);
 	if (got.nr_zero == want->nr_zero && got.nr_data == want->nr_data && got.sum == want->sum)
 		return true;
-	log_error("the contents differ: %" PRIu64 " data and %" PRIu64 " zero pages with digest %016"
-		  PRIx64 " came, not %" PRIu64 ", %" PRIu64 " and %016" PRIx64
-		  "; nothing is converted, keep both sides for inspection",
+	log_error("the contents differ: %" PRIu64 " data and %" PRIu64
+		  " zero pages with digest %016" PRIx64 " came, not %" PRIu64 ", %" PRIu64
+		  " and %016" PRIx64 "; nothing is converted, keep both sides for inspection",
 		  got.nr_data, got.nr_zero, got.sum, want->nr_data, want->nr_zero, want->sum);
 	return false;
 }

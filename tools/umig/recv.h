@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * umig recv's parts: recv_link.c talks to the sender, recv_check.c says whether it can
- * work, recv_precopy.c fills while the source runs, recv_switch.c goes as far as RESUMED, recv_pages.c from there on.
+ * work, recv_precopy.c fills while the source runs, recv_switch.c goes as far as RESUMED,
+ * recv_pages.c from there on.
  */
 #ifndef UMIG_RECV_H
 #define UMIG_RECV_H

@@ -121,7 +121,7 @@ int recv_start_incoming(struct recv *r)
 	ret = state_writer_start(&r->state, pair[0]);
 	if (ret)
 		return ret;
-	/* What precopy has brought may be stale until STATE_END; QEMU reads guest RAM as it loads. */
+	/* What precopy has brought may be stale until STATE_END, and QEMU reads guest RAM. */
 	state_writer_hold(&r->state, r->hello.precopy);
 	ret = qmp_command(&r->qmp,
 			  "migrate-incoming", json_pack("{s:s}", "uri", "fd:" RECV_FD_NAME),
@@ -338,9 +338,7 @@ int recv_resume_guest(struct recv *r)
 	r->resume_ms = r->load_ms + (double)(now_ns() - begin) / 1e6;
 	r->resumed = true;
 	if (r->json)
-		progress_print_json(json_pack("{s:s, s:f, s:f, s:f}", "event", "resumed",
-					      "seconds", (double)(now_ns() - r->progress.started_ns) / 1e9,
-					      "load_ms", r->load_ms, "resume_ms", r->resume_ms));
+		progress_resumed(&r->progress, r->load_ms, r->resume_ms);
 	/* A lost connection is dealt with where it shows next. */
 	recv_send_resumed(r);
 	if (r->hello.running)

@@ -151,11 +151,11 @@ static void report_mark(FILE *f, const struct report *r)
 
 	if (!r->resumed)
 		return;
-	fprintf(f, "set object 1 rect from first %f, graph 0 to first %f, graph 1 "
-		   "fc rgb '#bbbbbb' fs solid noborder behind\n",
-		at - report_number(r->resumed, "resume_ms") / 1e3, at);
-	fprintf(f, "set arrow 1 from first %f, graph 0 to first %f, graph 1 nohead lw 1 lc rgb '#555555'\n",
-		at, at);
+	fprintf(f, "set object 1 rect from first %f, graph 0 to first %f, graph 1 %s\n",
+		at - report_number(r->resumed, "resume_ms") / 1e3, at,
+		"fc rgb '#bbbbbb' fs solid noborder behind");
+	fprintf(f, "set arrow 1 from first %f, graph 0 to first %f, graph 1 %s\n", at, at,
+		"nohead lw 1 lc rgb '#555555'");
 }
 
 /* A label may not say anything to gnuplot. */
@@ -184,11 +184,11 @@ static void report_script(FILE *f, const struct report *r, const char *path, con
 	bool faults = json_array_size(r->faults);
 
 	report_data(f, r);
-	fprintf(f, "set terminal svg size 900,1100 dynamic enhanced background rgb 'white' font 'sans,12'\n"
-		   "set output '%s'\n", out);
+	fputs("set terminal svg size 900,1100 dynamic enhanced font 'sans,12'\n", f);
+	fprintf(f, "set terminal svg background rgb 'white'\nset output '%s'\n", out);
 	report_title(f, r, path);
-	fprintf(f, "set lmargin 11\nset rmargin 3\nset grid lc rgb '#dddddd'\nset tics out nomirror\n"
-		   "set border 3\nset xrange [0:%f]\n", r->end > 0 ? r->end * 1.01 : 1);
+	fputs("set lmargin 11\nset rmargin 3\nset grid lc rgb '#dddddd'\nset border 3\n", f);
+	fprintf(f, "set tics out nomirror\nset xrange [0:%f]\n", r->end > 0 ? r->end * 1.01 : 1);
 	report_mark(f, r);
 	if (r->resumed)
 		fprintf(f, "set label 1 ' the guest runs here' at first %f, graph 0.08\n",
@@ -220,7 +220,8 @@ static int report_wrap(const char *svg, const char *out)
 	int ret = f ? 0 : -errno;
 
 	if (f)
-		fputs("<!DOCTYPE html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>umig report</title>\n"
+		fputs("<!DOCTYPE html>\n<html lang=\"en\"><meta charset=\"utf-8\">\n"
+		      "<title>umig report</title>\n"
 		      "<body style=\"margin:1em auto;max-width:60em\">\n", f);
 	while (f && fgets(line, sizeof(line), in)) {
 		if (strncmp(line, "<?xml", 5))
@@ -259,8 +260,8 @@ static int report_draw(const struct report *r, const char *path, const char *out
 	}
 	report_script(f, r, path, svg);
 	if (pclose(f) || stat(svg, &st) || !st.st_size) {
-		log_error("gnuplot has drawn nothing; is it installed (Debian: gnuplot-nox), and can %s be written?",
-			  svg);
+		log_error("gnuplot has drawn nothing; "
+			  "is it installed (Debian: gnuplot-nox), and can %s be written?", svg);
 		return UMIG_FAILED;
 	}
 	if (html) {
@@ -288,7 +289,8 @@ static int report_run(int argc, char **argv)
 		out = optarg;
 	}
 	if (optind + 1 != argc || !out || strlen(out) > PATH_MAX - 8)
-		return umig_usage(&report_subcommand, "a file and -o FILE.svg or FILE.html are needed");
+		return umig_usage(&report_subcommand,
+				  "a file and -o FILE.svg or FILE.html are needed");
 	code = report_read(&r, argv[optind]) ? UMIG_FAILED : report_draw(&r, argv[optind], out);
 	json_decref(r.progress);
 	json_decref(r.faults);

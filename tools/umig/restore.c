@@ -160,8 +160,9 @@ static int restore_guest(struct restore *re)
 	if (code == UMIG_OK)
 		log_info("the contents are what was saved; converted to ordinary memory");
 	else if (code == UMIG_INCOMPLETE)
-		log_error("stopped with %" PRIu64 " pages missing; go on with 'umig serve --file %s/"
-			  SNAPSHOT_RAM " --listen unix:PATH' and 'umig pull --region %" PRIu64
+		log_error("stopped with %" PRIu64 " pages missing; "
+			  "go on with 'umig serve --file %s/" SNAPSHOT_RAM
+			  " --listen unix:PATH' and 'umig pull --region %" PRIu64
 			  " --from \"nbd+unix:///?socket=PATH\"'",
 			  transfer_total_pages(t) - transfer_present_pages(t), re->dir, r->region);
 	return code;

@@ -4,7 +4,8 @@
  * neither privileges nor other programs.
  *
  * The helper fd is what it may fill guest memory with, so no privilege is needed for that. The user
- * stays the same: sockets and keys that it has to open again after a lost connection are the user's.
+ * stays the same: sockets and keys that it has to open again after a lost connection are that
+ * user's.
  */
 #define _GNU_SOURCE
 #include <errno.h>

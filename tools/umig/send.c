@@ -152,7 +152,8 @@ static int send_parse(struct send *s, int argc, char **argv)
 			break;
 		case 'r':
 			if (umig_parse_u64(optarg, &s->rounds) || !s->rounds || s->rounds > 1000)
-				return umig_usage(&send_subcommand, "--rounds %s is no good", optarg);
+				return umig_usage(&send_subcommand, "--rounds %s is no good",
+						  optarg);
 			break;
 		case 's':
 			if (umig_parse_size(optarg, &s->switch_bytes))

@@ -3,9 +3,9 @@
  * umig send --precopy: pages flow while the source runs, and what it writes to meanwhile is tracked
  * (track.h). At the end only the set of these pages travels; their contents follow by postcopy.
  *
- * The kernel cannot tell and clear the set in one step, so between rounds the guest stands still for
- * a moment. With one round, the default, it does not: the set then covers all that was written to
- * since the start.
+ * The kernel cannot tell and clear the set in one step, so between rounds the guest stands still
+ * for a moment. With one round, the default, it does not: the set then covers all that was written
+ * to since the start.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -34,7 +34,8 @@ static int precopy_check_disks(struct send *s)
 
 		if (!json_is_true(json_object_get(cache, "direct")))
 			continue;
-		log_error("cannot track the source's writes: disk '%s' bypasses the host's page cache (cache.direct=on) and writes into guest memory past the page tables; "
+		log_error("cannot track the source's writes: disk '%s' has cache.direct=on; "
+			  "it writes into guest memory past the page tables; "
 			  "migrate without --precopy",
 			  json_string_value(json_object_get(disk, "device")) ?: "?");
 		ret = -EOPNOTSUPP;
@@ -245,11 +246,12 @@ int precopy_finish(struct send *s)
 	if (!ret)
 		ret = precopy_send_holes(s);
 	if (ret)
-		log_error("migration failed: the set of pages written to does not reach the receiver: %s",
+		log_error("migration failed: the pages written to cannot be told: %s",
 			  strerror(-ret));
 	else
 		log_info("%" PRIu64 " of %" PRIu64 " pages were written to and follow by postcopy; "
 			 "telling which took %.1f ms",
-			 s->nr_dirty, (uint64_t)(s->ram.size / UMIG_PAGE_SIZE), (double)(now_ns() - begin) / 1e6);
+			 s->nr_dirty, (uint64_t)(s->ram.size / UMIG_PAGE_SIZE),
+			 (double)(now_ns() - begin) / 1e6);
 	return ret;
 }

@@ -245,7 +245,8 @@ static int snapshot_guest(struct snapshot_job *job)
 		return UMIG_REFUSED;
 	}
 	if (!job->pause && precopy_start(s)) {
-		log_error("without tracking the guest stands still for the whole copy; if it may, give --pause");
+		log_error("without tracking the guest stands still for the whole copy; "
+			  "if it may, give --pause");
 		return UMIG_REFUSED;
 	}
 	if (snapshot_create(job))
@@ -268,9 +269,10 @@ static int snapshot_guest(struct snapshot_job *job)
 			  s->was_running ? "running" : "paused");
 		return UMIG_SOURCE_RUNS;
 	}
-	log_info("%s: %" PRIu64 " pages with data, %" PRIu64 " zero; the guest stood still for %.1f ms, %"
-		 PRIu64 " pages were copied again", job->dir, job->meta.digest.nr_data,
-		 job->meta.digest.nr_zero, paused_ms, s->nr_dirty);
+	log_info("%s: %" PRIu64 " pages with data, %" PRIu64 " zero; "
+		 "the guest stood still for %.1f ms, %" PRIu64 " pages were copied again",
+		 job->dir, job->meta.digest.nr_data, job->meta.digest.nr_zero, paused_ms,
+		 s->nr_dirty);
 	if (s->json)
 		progress_print_json(json_pack("{s:s, s:f, s:f, s:I, s:I, s:I}", "event", "summary",
 					      "seconds", (double)(now_ns() - s->started_ns) / 1e9,

@@ -190,10 +190,16 @@ static int status_show(const char *dir, uint64_t only, bool json)
 	if (ret > 0)
 		printf("%7s %-8s %-16s %6s %9s %6s %6s %6s %s\n", "PID", "UMIG", "PHASE",
 		       "THERE", "MISSING", "FAULTS", "P50", "P99", "LIMIT");
-	json_array_foreach(all, i, one)
+	json_array_foreach(all, i, one) {
 		status_row(one);
+	}
 	json_decref(all);
 	return ret;
+}
+
+static void status_unknown(uint64_t pid)
+{
+	log_error("process %" PRIu64 " is no running umig of yours; see 'umig status'", pid);
 }
 
 static int status_once(const char *dir, uint64_t pid, bool json)
@@ -203,7 +209,7 @@ static int status_once(const char *dir, uint64_t pid, bool json)
 	if (ret < 0)
 		return UMIG_FAILED;
 	if (!ret && pid) {
-		log_error("process %" PRIu64 " is no running umig of yours; see 'umig status'", pid);
+		status_unknown(pid);
 		return UMIG_GONE;
 	}
 	if (!ret && !json)
@@ -287,8 +293,7 @@ static int set_send(uint64_t pid, json_t *request)
 	answer = status_ask(path, request, &ret);
 	if (!answer) {
 		if (ret == -ENOENT || ret == -ECONNREFUSED)
-			log_error("process %" PRIu64 " is no running umig of yours; see 'umig status'",
-				  pid);
+			status_unknown(pid);
 		else
 			log_error("umig %" PRIu64 " does not answer: %s", pid, strerror(-ret));
 		return ret == -ENOENT || ret == -ECONNREFUSED ? UMIG_GONE : UMIG_FAILED;
@@ -323,7 +328,8 @@ static int set_run(int argc, char **argv)
 			break;
 		case 'r':
 			if (umig_parse_size(optarg, &rate) || rate > INT64_MAX)
-				ret = umig_usage(&set_subcommand, "'%s' is not a good rate", optarg);
+				ret = umig_usage(&set_subcommand, "'%s' is not a good rate",
+						 optarg);
 			else
 				json_object_set_new(request, "rate",
 						    json_integer((json_int_t)rate));

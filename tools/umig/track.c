@@ -2,15 +2,14 @@
 /*
  * Which pages a running VMM writes to, seen from outside.
  *
- * A page that is said to be clean but is not would be wrong at the destination for ever. So whatever
- * could make the kernel forget a soft-dirty bit, or write without one, is looked for first and is a
- * reason to refuse:
- *
- *	swap, or a file that is not shared memory	a page that is unmapped and mapped again by a
- *							read is clean
- *	huge pages in the file				splitting one drops its bits
- *	another process that can write to the file	its bits are elsewhere
- *	memory pinned for a device or io_uring		is written to without the page tables
+ * A page that is said to be clean but is not would be wrong at the destination for ever. So
+ * whatever could make the kernel forget a soft-dirty bit, or write without one, is looked for first
+ * and is a reason to refuse:
+ *	swap, or a file that is not shared memory: a page that is unmapped, and mapped again by
+ *	  a read, is clean
+ *	huge pages in the file: splitting one drops its bits
+ *	another process that can write to the file: its bits are elsewhere
+ *	memory pinned for a device or io_uring: is written to without the page tables
  *
  * A hole punched into the file (a balloon) leaves no bit either; who uses this has to ask the file
  * for its holes as well.
@@ -22,6 +21,7 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <linux/magic.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -71,12 +71,11 @@ static bool track_is_supported(void)
 	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	uint8_t *page = mmap(NULL, UMIG_PAGE_SIZE, PROT_READ | PROT_WRITE,
 			     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	uint64_t entry = 0;
+	uint64_t entry = 0, at = (uintptr_t)page / UMIG_PAGE_SIZE * sizeof(entry);
 
 	if (fd >= 0 && page != MAP_FAILED) {
 		*(volatile uint8_t *)page = 1;
-		if (pread(fd, &entry, sizeof(entry), (off_t)((uintptr_t)page / UMIG_PAGE_SIZE * 8)) !=
-		    sizeof(entry))
+		if (pread(fd, &entry, sizeof(entry), (off_t)at) != sizeof(entry))
 			entry = 0;
 	}
 	if (page != MAP_FAILED)
@@ -87,8 +86,9 @@ static bool track_is_supported(void)
 }
 
 /* Calls @fn for each mapping of the file in a process; stops when it returns non-zero. */
-static int track_each_map(const struct track *t, const char *pid,
-			  int (*fn)(void *arg, const struct track_map *map, bool writable), void *arg)
+typedef int (*track_map_fn)(void *arg, const struct track_map *map, bool writable);
+
+static int track_each_map(const struct track *t, const char *pid, track_map_fn fn, void *arg)
 {
 	char path[300], line[PATH_MAX + 256];
 	int ret = 0;
@@ -195,7 +195,9 @@ static bool track_may_be_huge(const struct track *t)
 /* Return: what the process has open that may write to its memory past the page tables, or "". */
 static void track_pinner(pid_t pid, char *name, size_t size)
 {
-	static const char *const words[] = { "io_uring", "/dev/vfio/", "/dev/vhost-vdpa", "/dev/infiniband/" };
+	static const char *const words[] = {
+		"io_uring", "/dev/vfio/", "/dev/vhost-vdpa", "/dev/infiniband/",
+	};
 	char path[PATH_MAX], target[PATH_MAX];
 	struct dirent *entry;
 	unsigned int i;
@@ -221,6 +223,20 @@ static void track_pinner(pid_t pid, char *name, size_t size)
 		closedir(d);
 }
 
+static int track_refuse(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+static int track_refuse(const char *fmt, ...)
+{
+	char why[256];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(why, sizeof(why), fmt, ap);
+	va_end(ap);
+	log_error("cannot track the source's writes: %s; migrate without --precopy", why);
+	return -EOPNOTSUPP;
+}
+
 /* Return: 0 or -EOPNOTSUPP, having said why. */
 static int track_check(const struct track *t)
 {
@@ -228,38 +244,21 @@ static int track_check(const struct track *t)
 	char pinner[128];
 	int other;
 
-	if (!track_is_supported()) {
-		log_error("cannot track the source's writes: this kernel has no soft-dirty bits "
-			  "(CONFIG_MEM_SOFT_DIRTY); migrate without --precopy");
-		return -EOPNOTSUPP;
-	}
-	if (statfs(t->path, &fs) || fs.f_type != TMPFS_MAGIC) {
-		log_error("cannot track the source's writes: %s is not on a tmpfs; "
-			  "migrate without --precopy", t->path);
-		return -EOPNOTSUPP;
-	}
-	if (track_has_swap()) {
-		log_error("cannot track the source's writes: this host has swap, and a page that is swapped out and in again looks as if it had not been written to; "
-			  "swapoff -a, or migrate without --precopy");
-		return -EOPNOTSUPP;
-	}
-	if (track_may_be_huge(t)) {
-		log_error("cannot track the source's writes: %s may have huge pages (mount option huge=, or shmem_enabled), and splitting one forgets what was written to; "
-			  "migrate without --precopy", t->path);
-		return -EOPNOTSUPP;
-	}
+	if (!track_is_supported())
+		return track_refuse("no soft-dirty bits in this kernel (CONFIG_MEM_SOFT_DIRTY)");
+	if (statfs(t->path, &fs) || fs.f_type != TMPFS_MAGIC)
+		return track_refuse("%.128s is not on a tmpfs", t->path);
+	if (track_has_swap())
+		return track_refuse("this host has swap, which loses marks; swapoff -a");
+	if (track_may_be_huge(t))
+		return track_refuse("%.128s may have huge pages (huge=, shmem_enabled)", t->path);
 	other = track_other_writer(t);
-	if (other) {
-		log_error("cannot track the source's writes: process %d can write to %s, too (a vhost-user back end?); "
-			  "migrate without --precopy", other, t->path);
-		return -EOPNOTSUPP;
-	}
+	if (other)
+		return track_refuse("process %d can write to %.128s, too (a vhost-user back end?)",
+				    other, t->path);
 	track_pinner(t->pid, pinner, sizeof(pinner));
-	if (*pinner) {
-		log_error("cannot track the source's writes: QEMU uses %s, which may write to pinned memory past the page tables; "
-			  "migrate without --precopy", pinner);
-		return -EOPNOTSUPP;
-	}
+	if (*pinner)
+		return track_refuse("QEMU uses %s, which may write past the page tables", pinner);
 	return 0;
 }
 
@@ -306,8 +305,8 @@ int track_start(struct track *t, pid_t pid, const char *path, uint64_t size)
 	snprintf(name, sizeof(name), "/proc/%d/clear_refs", (int)pid);
 	t->clear = open(name, O_WRONLY | O_CLOEXEC);
 	if (t->pagemap < 0 || t->clear < 0) {
-		log_error("cannot track the source's writes: %s: %s; run umig as QEMU's user or as root",
-			  name, strerror(errno));
+		log_error("cannot track the source's writes: %s: %s; "
+			  "run umig as QEMU's user or as root", name, strerror(errno));
 		track_stop(t);
 		return -EACCES;
 	}

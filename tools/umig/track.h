@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Which pages of a RAM file a running VMM writes to, seen from outside: the kernel's soft-dirty bits
- * (Documentation/admin-guide/mm/soft-dirty.rst of Linux), by PAGEMAP_SCAN where there is one.
+ * Which pages of a RAM file a running VMM writes to, seen from outside: the kernel's soft-dirty
+ * bits (Documentation/admin-guide/mm/soft-dirty.rst of Linux), by PAGEMAP_SCAN where there is one.
  */
 #ifndef UMIG_TRACK_H
 #define UMIG_TRACK_H

@@ -32,16 +32,16 @@
 /* Bit 31 of a chunk's entry: a query is in flight; the rest: how many of its pages are known. */
 #define CHUNK_ASKED	(1U << 31)
 
+/* @data, @sum: for transfer_forget(), NULL unless transfer_keep_sums() was called. */
 struct region {
+	_Atomic uint64_t *data;
 	uint64_t id;
 	uint64_t offset;
 	uint64_t length;
 	int helper;
 	struct pageset set;
 	uint32_t *chunk;
-	/* For transfer_forget(): NULL unless transfer_keep_sums() was called. */
 	uint64_t *sum;
-	_Atomic uint64_t *data;
 };
 
 enum fill_kind { FILL_DEMAND, FILL_BACKGROUND, FILL_ZERO, NR_FILL_KINDS };
