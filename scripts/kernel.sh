@@ -90,7 +90,8 @@ image)
 	;;
 root)
 	for dir in / "$cache"; do
-		if [ -e "$dir/lib/modules/$release/modules.dep.bin" ]; then
+		if [ -e "$dir/lib/modules/$release/modules.dep.bin" ] &&
+		   [ -d "$dir/lib/modules/$release/kernel" ]; then
 			echo "$dir"
 			exit 0
 		fi
