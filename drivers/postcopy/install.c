@@ -66,7 +66,8 @@ void postcopy_install_end(struct postcopy_install *install)
 	for (i = 0; i < install->nr_slots; i++)
 		if (install->pages[i])
 			put_page(install->pages[i]);
-	if (install->memory)
+	/* The arrays of more than one are not in the struct. */
+	if (install->nr_slots > 1)
 		kfree(install->memory);
 }
 
