@@ -66,7 +66,9 @@ void postcopy_install_end(struct postcopy_install *install)
 	for (i = 0; i < install->nr_slots; i++)
 		if (install->pages[i])
 			put_page(install->pages[i]);
-	kfree(install->memory);
+	/* The arrays of more than one are not in the struct. */
+	if (install->nr_slots > 1)
+		kfree(install->memory);
 }
 
 /* Have new pages in the first slots; the number of slots that have one. */

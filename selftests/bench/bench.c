@@ -48,12 +48,13 @@ __attribute__((noinline)) void profile_stop(void)
 
 void row_print(const struct row *row)
 {
-	printf("{\"id\": \"%s\", \"name\": \"%s\", \"unit\": \"%s\", \"clock\": \"%s\", "
-	       "\"ours\": %.6g, \"rival\": %.6g, \"ratio\": %.4g, \"target\": %g, "
-	       "\"target_max\": %g, \"more_is_better\": %s, \"floor\": %.6g, \"spread\": %.3g}\n",
-	       row->id, row->name, row->unit, bench_clock, row->ours, row->rival,
-	       row->ours / row->rival, row->target, row->target_max,
-	       row->more_is_better ? "true" : "false", row->floor, row->spread);
+	printf("{\"id\": \"%s\", \"name\": \"%s\", \"unit\": \"%s\", \"clock\": \"%s\", ",
+	       row->id, row->name, row->unit, bench_clock);
+	printf("\"ours\": %.6g, \"rival\": %.6g, \"ratio\": %.4g, \"floor\": %.6g, ",
+	       row->ours, row->rival, row->ours / row->rival, row->floor);
+	printf("\"target\": %g, \"target_max\": %g, \"more_is_better\": %s, \"spread\": %.3g}\n",
+	       row->target, row->target_max, row->more_is_better ? "true" : "false",
+	       row->spread);
 	fflush(stdout);
 }
 

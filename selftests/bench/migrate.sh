@@ -19,6 +19,7 @@ die()
 {
 	echo "migrate.sh: $*" >&2
 	tail -n 3 "$work"/*.serial >&2
+	# shellcheck disable=SC2034 # cleanup() prints the logs
 	failed=y
 	exit 1
 }
@@ -100,8 +101,10 @@ theirs()
 	local caps='{"capabilities":[{"capability":"postcopy-ram","state":true},{"capability":"postcopy-preempt","state":true}]}'
 	local pages
 
+	# shellcheck disable=SC2034 # vmm_start reads it
 	memory_backend=memory-backend-ram
-	vmm_start source share=off && within 150 guest_beyond source 0 || die "the source does not run"
+	vmm_start source share=off || die "no source"
+	within 150 guest_beyond source 0 || die "the source does not run"
 	vmm_start destination share=off -incoming defer || die "no destination"
 	qmp_do destination migrate-set-capabilities "$caps" || die "no postcopy-preempt"
 	qmp_do source migrate-set-capabilities "$caps" || die "no postcopy-preempt"
@@ -157,8 +160,10 @@ row 11w "migration of a busy QEMU guest: its work in the first 5 s / QEMU's post
 	"$(median "$work/ours" 3)" "$(median "$work/theirs" 3)" "$(spread 3)"
 
 for ((i = 0; i < rounds; i++)); do
+	# shellcheck disable=SC2034 # vmm_start reads it
 	memory_mib=1024
 	ours >> "$work/large" || exit
+	# shellcheck disable=SC2034 # same
 	memory_mib=256
 	ours >> "$work/small" || exit
 	echo "# round $i: 1024 MiB $(tail -n 1 "$work/large"), 256 MiB $(tail -n 1 "$work/small")"

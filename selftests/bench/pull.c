@@ -86,7 +86,7 @@ static void source_file(size_t length)
 
 static pid_t source_start(size_t length, const char *delay, bool tcp)
 {
-	char *argv[] = {
+	char *const argv[] = {
 		"nbdkit", "-f", tcp ? "-i127.0.0.1" : "-U", tcp ? "-p10811" : "/tmp/bench-nbd.sock",
 		"--filter=delay", "file", "/dev/shm/bench-nbd.ram", (char *)delay, NULL,
 	};
@@ -113,7 +113,7 @@ static pid_t source_start(size_t length, const char *delay, bool tcp)
 static pid_t pull_start(const char *uri, const char *rate)
 {
 	char pid[32];
-	char *argv[] = {
+	char *const argv[] = {
 		"tools/umig/umig", "pull", "--pid", pid, "--from", (char *)uri,
 		rate ? "--rate" : NULL, (char *)rate, NULL,
 	};

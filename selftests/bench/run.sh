@@ -25,7 +25,7 @@ while [ $# -gt 0 ]; do
 	shift
 done
 names=("$@")
-[ $# -gt 0 ] || names=(demand bulk shared converted scale threads pull)
+[ $# -gt 0 ] || names=(demand bulk shared converted scale threads pull migrate)
 
 results=build/bench
 mkdir -p "$results"
@@ -49,11 +49,30 @@ vm()
 	}
 }
 
+# Stock QEMUs with KVM inside the VM: their guests boot in it
+migrate_vm()
+{
+	local kernel=$1 log=$results/$1.migrate.log
+
+	echo "# kernel $kernel" > "$log"
+	selftests/qemu/vm.sh --kernel "$kernel" --mem 5G --timeout 1500 -- \
+		sh -c "ip link set lo up && mount -t tmpfs none /dev/shm && \
+			insmod build/$kernel/drivers/postcopy/postcopy.ko && \
+			selftests/bench/migrate.sh" >> "$log" 2>&1 || {
+		echo "not ok - bench.$kernel.migrate"
+		tail -n 20 "$log" | sed 's/^/# /'
+		failed=1
+	}
+}
+
 for kernel in $kernels; do
 	for name in "${names[@]}"; do
 		case $name in
 		threads)
 			[ "$short" ] || vm "$kernel" wall "$name" --smp 4
+			;;
+		migrate)
+			[ "$short" ] || migrate_vm "$kernel"
 			;;
 		pull)
 			[ "$short" ] || vm "$kernel" instructions "$name" --icount

@@ -86,7 +86,7 @@ vmm_start()
 
 	qemu-system-x86_64 -name "$name" -nodefaults -no-user-config -display none \
 		-accel kvm -cpu host -smp 2 -m "${memory_mib}M" \
-		-object "memory-backend-file,id=ram,size=${memory_mib}M,$memory" \
+		-object "${memory_backend:-memory-backend-file},id=ram,size=${memory_mib}M,$memory" \
 		-machine pc,memory-backend=ram \
 		-serial "file:$work/$name.serial" \
 		-qmp "unix:$work/$name.qmp,server=on,wait=off" \
