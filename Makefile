@@ -73,6 +73,10 @@ bench-check: ## the same, short: nothing may have got worse
 	@$(MAKE) -s modules KERNEL=6.1 && $(MAKE) -s modules KERNEL=6.12 && $(MAKE) -s selftests
 	@selftests/bench/run.sh --check
 
+.PHONY: coverage
+coverage: ## which lines of the module the test programs reach
+	@scripts/coverage.sh $(T)
+
 .PHONY: demo
 demo: ## a stock QEMU guest migrates by postcopy, in a test VM
 	@scripts/setup.sh demo

@@ -91,15 +91,16 @@ run_vm()
 {
 	local kernel=$1 part=$2 log=$results/$1.$2.log status
 	shift 2
-	local mem=4G limit=$timeout append=
+	# Memory policy needs two nodes.
+	local mem=4G limit=$timeout append=numa=fake=2
 	local -a environment=("STRESS_SECONDS=$(stress_seconds "$kernel")" "SEED=${SEED-}")
 
 	case $kernel in
 	debug|kcsan)
 		# kmemleak reads all of the memory after each program.
-		mem=1G
+		mem=1536M
 		limit=${VM_TIMEOUT:-3000}
-		append=panic_on_warn=1
+		append="$append panic_on_warn=1"
 		environment+=("TIMEOUT=${TIMEOUT:-400}")
 		;;
 	esac

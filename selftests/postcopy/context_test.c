@@ -532,4 +532,20 @@ TEST(contexts_and_helpers_can_be_opened_and_closed_many_times)
 	}
 }
 
+/* As many as fit; kmemleak and the unloading in the end see what they have left. */
+TEST(device_can_be_opened_and_closed_all_the_time)
+{
+	uint64_t end = now_ms() + 3000;
+	unsigned int nr = 0;
+	int fd;
+
+	for (; now_ms() < end; nr++) {
+		fd = open(POSTCOPY_DEVICE, O_RDWR | O_CLOEXEC);
+		ASSERT_LE(0, fd);
+		close(fd);
+	}
+	EXPECT_LT(1000, nr);
+	TH_LOG("%u times", nr);
+}
+
 TEST_HARNESS_MAIN

@@ -519,6 +519,80 @@ TEST_F(convert, races_with_munmap_and_mprotect)
 	}
 }
 
+struct race {
+	struct region *r;
+	char *elsewhere;	/* a reserved page */
+	bool stop;
+};
+
+/* Forks and tries to move and to resize the mapping, as long as it is told to. */
+static void *race_run(void *arg)
+{
+	struct race *race = arg;
+	struct region *r = race->r;
+	int status;
+	pid_t pid;
+
+	while (!__atomic_load_n(&race->stop, __ATOMIC_SEQ_CST)) {
+		pid = fork();
+		if (!pid)
+			_exit(page_is_right(r, 3, page_at(r, 3)) ? 0 : 1);
+		if (pid > 0 && (waitpid(pid, &status, 0) != pid || status))
+			return (void *)1;
+		/* Moves only once it is ordinary memory; then back. */
+		if (mremap(page_at(r, 8), PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
+			   race->elsewhere) != MAP_FAILED &&
+		    mremap(race->elsewhere, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
+			   page_at(r, 8)) == MAP_FAILED)
+			return (void *)2;
+		mprotect(page_at(r, 20), PAGE, PROT_READ);
+		mprotect(page_at(r, 20), PAGE, PROT_READ | PROT_WRITE);
+	}
+	return NULL;
+}
+
+/* Whoever wins, the content is right and the region converts in the end. */
+TEST(races_with_fork_mremap_and_the_death_of_the_helper)
+{
+	unsigned int round;
+
+	for (round = 0; round < 30; round++) {
+		struct region r;
+		struct race race = { .r = &r };
+		pthread_t thread;
+		void *result;
+		pid_t pid;
+		int error;
+
+		race.elsewhere = mmap(NULL, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		ASSERT_NE(MAP_FAILED, race.elsewhere);
+		ASSERT_EQ(0, region_map(&r, HUGE, 64));
+		ASSERT_EQ(0, region_attach(&r));
+		ASSERT_EQ(0, pages_fill(&r, 0, 64, NULL));
+		region_detach(&r);
+		ASSERT_EQ(0, pthread_create(&thread, NULL, race_run, &race));
+		pid = fork_child();
+		if (!pid) {
+			if (!region_attach(&r))
+				region_convert(&r, 0, NULL);
+			_exit(0);
+		}
+		ASSERT_LT(0, pid);
+		pause_ms(round % 6);
+		kill(pid, SIGKILL);
+		ASSERT_EQ(pid, waitpid(pid, NULL, 0));
+		error = region_convert(&r, 0, NULL);
+		/* ENOENT: it has left the table, converted. */
+		EXPECT_TRUE(!error || error == -EALREADY || error == -ENOENT)
+			TH_LOG("%d", error);
+		__atomic_store_n(&race.stop, true, __ATOMIC_SEQ_CST);
+		pthread_join(thread, &result);
+		EXPECT_EQ(NULL, result);
+		EXPECT_EQ(0, pages_wrong(&r, 0, 64));
+		region_close(&r);
+	}
+}
+
 TEST(many_regions_of_one_process_convert_one_by_one)
 {
 	struct region r[16];

@@ -1,0 +1,422 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What the kernel's memory management does to delivered pages: pins, NUMA policy and
+ * migration, compaction, hardware errors, advice; and to those who wait: the freezer.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/io_uring.h>
+#include <linux/mempolicy.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "kselftest_harness.h"
+#include "postcopy_test.h"
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE	25
+#endif
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ	22
+#define MADV_POPULATE_WRITE	23
+#endif
+
+#ifndef MADV_SOFT_OFFLINE
+#define MADV_SOFT_OFFLINE	101
+#endif
+
+#define NR_PAGES	512UL
+#define CGROUP		"/sys/fs/cgroup/postcopy_frozen"
+
+FIXTURE(memory)
+{
+	struct region r;
+};
+
+FIXTURE_VARIANT(memory)
+{
+	int flags;
+};
+
+FIXTURE_VARIANT_ADD(memory, private)
+{
+	.flags = MAP_PRIVATE,
+};
+
+FIXTURE_VARIANT_ADD(memory, shared)
+{
+	.flags = MAP_SHARED,
+};
+
+FIXTURE_SETUP(memory)
+{
+	struct region *r = &self->r;
+
+	r->context = open(POSTCOPY_DEVICE, O_RDWR | O_CLOEXEC);
+	ASSERT_LE(0, r->context);
+	r->helper = -1;
+	r->offset = 1UL << 30;
+	r->length = NR_PAGES * PAGE;
+	r->address = mmap(NULL, r->length, PROT_READ | PROT_WRITE, variant->flags, r->context,
+			  r->offset);
+	ASSERT_NE(MAP_FAILED, r->address);
+	r->id = region_find(r->context, getpid(), r->address);
+	ASSERT_EQ(0, region_attach(r));
+}
+
+FIXTURE_TEARDOWN(memory)
+{
+	region_close(&self->r);
+}
+
+/* Pins */
+
+struct ring {
+	int fd;
+	struct io_uring_params params;
+	char *sq;
+	char *cq;
+	struct io_uring_sqe *sqes;
+};
+
+static int ring_make(struct ring *ring, struct iovec *buffer)
+{
+	struct io_uring_params *p = &ring->params;
+
+	memset(ring, 0, sizeof(*ring));
+	ring->fd = syscall(SYS_io_uring_setup, 4, p);
+	if (ring->fd < 0)
+		return -errno;
+	ring->sq = mmap(NULL, p->sq_off.array + p->sq_entries * 4, PROT_READ | PROT_WRITE,
+			MAP_SHARED | MAP_POPULATE, ring->fd, IORING_OFF_SQ_RING);
+	ring->cq = mmap(NULL, p->cq_off.cqes + p->cq_entries * sizeof(struct io_uring_cqe),
+			PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, ring->fd,
+			IORING_OFF_CQ_RING);
+	ring->sqes = mmap(NULL, p->sq_entries * sizeof(struct io_uring_sqe),
+			  PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, ring->fd,
+			  IORING_OFF_SQES);
+	if (ring->sq == MAP_FAILED || ring->cq == MAP_FAILED || ring->sqes == MAP_FAILED)
+		return -errno;
+	return syscall(SYS_io_uring_register, ring->fd, IORING_REGISTER_BUFFERS, buffer, 1) ?
+	       -errno : 0;
+}
+
+/* One read or write with the registered buffer. Its result. */
+static int ring_transfer(struct ring *ring, int opcode, int fd, void *address, size_t length)
+{
+	uint32_t *tail = (uint32_t *)(ring->sq + ring->params.sq_off.tail);
+	uint32_t *head = (uint32_t *)(ring->cq + ring->params.cq_off.head);
+	uint32_t *array = (uint32_t *)(ring->sq + ring->params.sq_off.array);
+	struct io_uring_cqe *cqes = (struct io_uring_cqe *)(ring->cq + ring->params.cq_off.cqes);
+	uint32_t at = *tail & (ring->params.sq_entries - 1);
+	int result;
+
+	ring->sqes[at] = (struct io_uring_sqe){
+		.opcode = opcode,
+		.fd = fd,
+		.addr = (uintptr_t)address,
+		.len = length,
+	};
+	array[at] = at;
+	__atomic_store_n(tail, *tail + 1, __ATOMIC_RELEASE);
+	if (syscall(SYS_io_uring_enter, ring->fd, 1, 1, IORING_ENTER_GETEVENTS, NULL, 0) != 1)
+		return -errno;
+	result = cqes[*head & (ring->params.cq_entries - 1)].res;
+	__atomic_store_n(head, *head + 1, __ATOMIC_RELEASE);
+	return result;
+}
+
+/* The device that has the buffer writes to the page that the owner sees. */
+TEST_F(memory, a_long_term_pin_is_of_the_same_page_after_conversion)
+{
+	struct region *r = &self->r;
+	struct iovec buffer = { page_at(r, 8), 4 * PAGE };
+	char path[] = "/dev/shm/postcopy-XXXXXX";
+	char data[PAGE];
+	struct ring ring;
+	int fd, error;
+
+	ASSERT_EQ(0, pages_fill(r, 0, NR_PAGES, NULL));
+	error = ring_make(&ring, &buffer);
+	if (error == -ENOSYS)
+		SKIP(return, "no io_uring");
+	ASSERT_EQ(0, error);
+	ASSERT_LE(0, fd = mkstemp(path));
+	unlink(path);
+	ASSERT_EQ(PAGE, ring_transfer(&ring, IORING_OP_WRITE_FIXED, fd, page_at(r, 9), PAGE));
+	ASSERT_EQ(PAGE, pread(fd, data, PAGE, 0));
+	EXPECT_TRUE(page_is_right(r, 9, data));
+
+	ASSERT_EQ(0, region_convert(r, 0, NULL));
+	*(uint64_t *)page_at(r, 10) = 10;
+	ASSERT_EQ(PAGE, ring_transfer(&ring, IORING_OP_WRITE_FIXED, fd, page_at(r, 10), PAGE));
+	ASSERT_EQ(PAGE, pread(fd, data, PAGE, 0));
+	EXPECT_EQ(10, *(uint64_t *)data);
+	memset(data, 0x5a, PAGE);
+	ASSERT_EQ(PAGE, pwrite(fd, data, PAGE, 0));
+	ASSERT_EQ(PAGE, ring_transfer(&ring, IORING_OP_READ_FIXED, fd, page_at(r, 11), PAGE));
+	EXPECT_EQ(0, memcmp(page_at(r, 11), data, PAGE));
+	/* Unpinned, it is a page like any other. */
+	close(ring.fd);
+	munmap(ring.sq, PAGE);
+	close(fd);
+	EXPECT_EQ(0, memcmp(page_at(r, 11), data, PAGE));
+	EXPECT_EQ(0, pages_wrong(r, 12, NR_PAGES - 12));
+}
+
+/* Pinning waits for the pages, in whatever order they come. */
+TEST_F(memory, a_buffer_registered_while_pages_are_missing_is_of_the_delivered_ones)
+{
+	struct region *r = &self->r;
+	struct iovec buffer = { page_at(r, 0), 16 * PAGE };
+	char path[] = "/dev/shm/postcopy-XXXXXX";
+	char data[16 * PAGE];
+	struct server server;
+	struct ring ring;
+	int fd, error;
+	size_t i;
+
+	ASSERT_EQ(0, pages_fill(r, 5, 3, NULL));
+	ASSERT_EQ(0, server_start(&server, r));
+	error = ring_make(&ring, &buffer);
+	EXPECT_EQ(0, server_stop(&server));
+	if (error == -ENOSYS)
+		SKIP(return, "no io_uring");
+	/* Where the kernel does not let it wait it fails, and shows nothing. */
+	if (error) {
+		EXPECT_EQ(-EFAULT, error);
+		return;
+	}
+	ASSERT_LE(0, fd = mkstemp(path));
+	unlink(path);
+	ASSERT_EQ(16 * PAGE, ring_transfer(&ring, IORING_OP_WRITE_FIXED, fd, r->address,
+					   16 * PAGE));
+	ASSERT_EQ(16 * PAGE, pread(fd, data, 16 * PAGE, 0));
+	for (i = 0; i < 16; i++)
+		EXPECT_TRUE(page_is_right(r, i, data + i * PAGE));
+	close(ring.fd);
+	close(fd);
+}
+
+/* Advice */
+
+TEST_F(memory, advice_on_present_pages_keeps_their_content)
+{
+	static const int advices[] = {
+		MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED, MADV_COLD,
+		MADV_PAGEOUT, MADV_MERGEABLE, MADV_UNMERGEABLE, MADV_HUGEPAGE, MADV_COLLAPSE,
+		MADV_NOHUGEPAGE, MADV_DONTDUMP, MADV_DODUMP, MADV_DONTFORK, MADV_DOFORK,
+		MADV_POPULATE_READ, MADV_POPULATE_WRITE, MADV_FREE,
+	};
+	struct region *r = &self->r;
+	unsigned int i;
+
+	ASSERT_EQ(0, pages_fill(r, 0, 256, NULL));
+	for (i = 0; i < sizeof(advices) / sizeof(advices[0]); i++) {
+		madvise(r->address, 256 * PAGE, advices[i]);
+		EXPECT_EQ(0, pages_wrong(r, 0, 256))
+			TH_LOG("advice %d", advices[i]);
+		EXPECT_EQ(0, page_is_present(r, 256));
+	}
+}
+
+TEST_F(memory, dropped_pages_read_zero_or_stay_and_are_not_asked_for)
+{
+	struct region *r = &self->r;
+	struct postcopy_region_info info;
+
+	ASSERT_EQ(0, pages_fill(r, 0, 16, NULL));
+	ASSERT_EQ(0, madvise(r->address, 4 * PAGE, MADV_DONTNEED));
+	if (variant->flags == MAP_PRIVATE) {
+		EXPECT_TRUE(page_is_zero(page_at(r, 1)));
+		EXPECT_EQ(-1, madvise(page_at(r, 8), PAGE, MADV_REMOVE));
+		EXPECT_TRUE(page_is_right(r, 8, page_at(r, 8)));
+	} else {
+		EXPECT_TRUE(page_is_right(r, 1, page_at(r, 1)));
+		ASSERT_EQ(0, madvise(page_at(r, 8), PAGE, MADV_REMOVE));
+		EXPECT_TRUE(page_is_zero(page_at(r, 8)));
+	}
+	EXPECT_EQ(0, pages_wrong(r, 9, 7));
+	ASSERT_EQ(0, region_info(r, &info));
+	EXPECT_EQ(0, info.out_total_requests);
+	EXPECT_EQ(16, info.out_nr_present);
+}
+
+/* NUMA */
+
+static int node_of(const void *address)
+{
+	int node = -1;
+
+	if (syscall(SYS_get_mempolicy, &node, NULL, 0, address, MPOL_F_NODE | MPOL_F_ADDR))
+		return -errno;
+	return node;
+}
+
+static bool has_two_nodes(void)
+{
+	return !access("/sys/devices/system/node/node1", F_OK);
+}
+
+TEST_F(memory, a_fill_allocates_where_the_owners_policy_says)
+{
+	struct region *r = &self->r;
+	unsigned long node;
+	size_t i;
+
+	if (!has_two_nodes())
+		SKIP(return, "one NUMA node: boot with numa=fake=2");
+	for (node = 0; node < 2; node++) {
+		unsigned long mask = 1UL << node;
+
+		ASSERT_EQ(0, syscall(SYS_mbind, page_at(r, node * 64), 64 * PAGE, MPOL_BIND, &mask,
+				     64, 0));
+	}
+	ASSERT_EQ(0, pages_fill(r, 0, 128, NULL));
+	for (i = 0; i < 128; i++) {
+		/* A shared page is in a page table only when it has been touched. */
+		EXPECT_TRUE(page_is_right(r, i, page_at(r, i)));
+		EXPECT_EQ(i / 64, node_of(page_at(r, i)))
+			TH_LOG("page %zu", i);
+	}
+}
+
+TEST_F(memory, migrated_and_compacted_pages_keep_their_content_and_convert)
+{
+	struct region *r = &self->r;
+	void *pages[64];
+	int nodes[64], status[64];
+	unsigned int round, i;
+
+	if (!has_two_nodes())
+		SKIP(return, "one NUMA node: boot with numa=fake=2");
+	ASSERT_EQ(0, pages_fill(r, 0, NR_PAGES / 2, NULL));
+	EXPECT_EQ(0, pages_wrong(r, 0, NR_PAGES / 2));
+	for (round = 0; round < 4; round++) {
+		for (i = 0; i < 64; i++) {
+			pages[i] = page_at(r, i);
+			nodes[i] = (round + i) % 2;
+		}
+		ASSERT_LE(0, syscall(SYS_move_pages, 0, 64, pages, nodes, status, MPOL_MF_MOVE));
+		file_write("/proc/sys/vm/compact_memory", "1");
+		for (i = 0; i < 64; i++)
+			EXPECT_EQ(nodes[i], node_of(page_at(r, i)));
+		EXPECT_EQ(0, pages_wrong(r, 0, NR_PAGES / 2));
+	}
+	ASSERT_EQ(0, pages_fill(r, 0, NR_PAGES, NULL));
+	ASSERT_EQ(0, region_convert(r, 0, NULL));
+	EXPECT_EQ(0, pages_wrong(r, 0, NR_PAGES));
+}
+
+/* Hardware errors */
+
+static void on_sigbus(int sig)
+{
+}
+
+TEST_F(memory, a_hardware_error_takes_one_delivered_page_and_no_other)
+{
+	struct region *r = &self->r;
+
+	ASSERT_EQ(0, pages_fill(r, 0, 32, NULL));
+	EXPECT_EQ(0, pages_wrong(r, 0, 32));
+	/* The caller is told of the page, too. */
+	signal(SIGBUS, on_sigbus);
+	if (madvise(page_at(r, 7), PAGE, MADV_HWPOISON))
+		SKIP(return, "no MADV_HWPOISON");
+	EXPECT_EQ(SIGBUS, probe_read(page_at(r, 7)));
+	EXPECT_EQ(0, pages_wrong(r, 0, 7));
+	EXPECT_EQ(0, pages_wrong(r, 8, 24));
+	/* It was delivered: a fill leaves it alone, and it does not stop conversion. */
+	ASSERT_EQ(0, pages_fill(r, 0, NR_PAGES, NULL));
+	EXPECT_EQ(SIGBUS, probe_read(page_at(r, 7)));
+	ASSERT_EQ(0, region_convert(r, 0, NULL));
+	EXPECT_EQ(SIGBUS, probe_read(page_at(r, 7)));
+	EXPECT_EQ(0, pages_wrong(r, 8, NR_PAGES - 8));
+}
+
+TEST_F(memory, a_page_taken_out_of_use_keeps_its_content)
+{
+	struct region *r = &self->r;
+
+	ASSERT_EQ(0, pages_fill(r, 0, 32, NULL));
+	EXPECT_EQ(0, pages_wrong(r, 0, 32));
+	if (madvise(page_at(r, 7), PAGE, MADV_SOFT_OFFLINE) && errno == EINVAL)
+		SKIP(return, "no MADV_SOFT_OFFLINE");
+	EXPECT_EQ(0, pages_wrong(r, 0, 32));
+}
+
+/* The freezer */
+
+static bool is_frozen(bool frozen)
+{
+	char text[64] = "";
+	int fd = open(CGROUP "/cgroup.events", O_RDONLY | O_CLOEXEC);
+
+	if (fd >= 0 && read(fd, text, sizeof(text) - 1) < 0)
+		text[0] = '\0';
+	close(fd);
+	return strstr(text, frozen ? "frozen 1" : "frozen 0");
+}
+
+static char frozen_stack[64 << 10] __attribute__((aligned(16)));
+
+static int frozen_run(void *arg)
+{
+	struct region *r = arg;
+
+	if (file_write(CGROUP "/cgroup.procs", "0"))
+		return 1;
+	return *(volatile uint64_t *)page_at(r, 3) != page_word(r, 3, 0);
+}
+
+TEST_F(memory, a_process_that_waits_can_be_frozen_and_thawed)
+{
+	struct region *r = &self->r;
+	int status;
+	pid_t pid;
+
+	if (mkdir(CGROUP, 0755) && errno != EEXIST)
+		SKIP(return, "no cgroup2");
+	/* A process of its own with the same memory. */
+	pid = clone(frozen_run, frozen_stack + sizeof(frozen_stack), CLONE_VM | SIGCHLD, r);
+	ASSERT_LT(0, pid);
+	ASSERT_TRUE(wait_requests(r, 1));
+	ASSERT_EQ(0, file_write(CGROUP "/cgroup.freeze", "1"));
+	EXPECT_TRUE(wait_until(is_frozen(true)));
+	ASSERT_EQ(0, pages_fill(r, 3, 1, NULL));
+	EXPECT_EQ(0, waitpid(pid, &status, WNOHANG));
+	ASSERT_EQ(0, file_write(CGROUP "/cgroup.freeze", "0"));
+	EXPECT_TRUE(wait_until(is_frozen(false)));
+	ASSERT_EQ(0, wait_child(pid, &status));
+	EXPECT_EQ(0, status);
+	EXPECT_TRUE(wait_until(rmdir(CGROUP) == 0));
+}
+
+/* A child that has borrowed the memory waits as its parent would. */
+TEST_F(memory, a_vforked_child_waits_and_is_served)
+{
+	struct region *r = &self->r;
+	struct server server;
+	int status;
+	pid_t pid;
+
+	ASSERT_EQ(0, server_start(&server, r));
+	pid = vfork();
+	if (!pid)
+		_exit(*(volatile uint64_t *)page_at(r, 3) != page_word(r, 3, 0));
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+	EXPECT_EQ(0, server_stop(&server));
+	EXPECT_EQ(0, pages_wrong(r, 3, 1));
+}
+
+TEST_HARNESS_MAIN
