@@ -148,6 +148,9 @@ TEST_F(memory, a_long_term_pin_is_of_the_same_page_after_conversion)
 	error = ring_make(&ring, &buffer);
 	if (error == -ENOSYS)
 		SKIP(return, "no io_uring");
+	/* Before 6.5 it took no mapping of a file but shmem's own, whoever mapped it. */
+	if (error == -EOPNOTSUPP)
+		SKIP(return, "this kernel's io_uring registers no mapping of a file");
 	ASSERT_EQ(0, error);
 	ASSERT_LE(0, fd = mkstemp(path));
 	unlink(path);
