@@ -102,7 +102,7 @@ vmm_start()
 source_start()
 {
 	vmm_start source mem-path=/dev/shm/source.ram,share=on &&
-	within 150 guest_beyond source 0 && guest_clean source
+	within 100 guest_beyond source 0 && guest_clean source
 }
 
 # destination_start [QEMU-OPTION]...
