@@ -27,7 +27,6 @@ struct restore {
 	const char *uri;
 	struct snapshot meta;
 	struct page_server server;
-	char socket_dir[32];
 };
 
 /* Gives QEMU the device state. Return: 0 or -errno, having said why. */
@@ -69,20 +68,13 @@ static int restore_state(struct restore *re)
 /* Serves ram.raw on a socket of our own, unless there is a server. */
 static int restore_source(struct restore *re)
 {
-	char file[PATH_MAX], address[64];
+	char file[PATH_MAX];
 	int ret;
 
 	if (re->uri)
 		return 0;
-	snprintf(re->socket_dir, sizeof(re->socket_dir), "/tmp/umig-XXXXXX");
-	if (!mkdtemp(re->socket_dir)) {
-		log_error("cannot make a directory for the page socket: %s", strerror(errno));
-		*re->socket_dir = '\0';
-		return -EIO;
-	}
 	snprintf(file, sizeof(file), "%s/" SNAPSHOT_RAM, re->dir);
-	snprintf(address, sizeof(address), "unix:%s/pages.sock", re->socket_dir);
-	ret = page_server_start(&re->server, file, address, NULL);
+	ret = page_server_start_private(&re->server, file);
 	re->uri = re->server.uri;
 	return ret;
 }
@@ -248,8 +240,6 @@ static int restore_run(int argc, char **argv)
 	recv_cleanup(&re->recv);
 	if (re->server.pid)
 		page_server_stop(&re->server);
-	if (*re->socket_dir)
-		rmdir(re->socket_dir);
 out:
 	free(re);
 	return code;

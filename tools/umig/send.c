@@ -94,8 +94,6 @@ void send_cleanup(struct send *s)
 		pthread_join(s->digest_thread, NULL);
 	if (s->server.pid)
 		page_server_stop(&s->server);
-	if (*s->pages_dir)
-		rmdir(s->pages_dir);
 	link_destroy(&s->link);
 	qmp_close(&s->qmp);
 	if (s->ram_fd >= 0)

@@ -42,7 +42,6 @@ struct send {
 	bool fd_given;
 	bool was_running;
 	struct page_server server;
-	char pages_dir[64];
 	struct link link;
 	struct state_reader state;
 	state_sink sink;

@@ -23,17 +23,8 @@ static int send_start_pages(struct send *s)
 		return page_server_start(&s->server, s->ram.path, s->pages_listen,
 					 *host ? host : NULL);
 	}
-	if (address_unix_path(s->to)) {
-		snprintf(s->pages_dir, sizeof(s->pages_dir), "/tmp/umig-XXXXXX");
-		if (!mkdtemp(s->pages_dir)) {
-			log_error("cannot make a directory for the page socket: %s",
-				  strerror(errno));
-			*s->pages_dir = '\0';
-			return -EIO;
-		}
-		snprintf(address, sizeof(address), "unix:%s/pages.sock", s->pages_dir);
-		return page_server_start(&s->server, s->ram.path, address, NULL);
-	}
+	if (address_unix_path(s->to))
+		return page_server_start_private(&s->server, s->ram.path);
 	/* The address by which the receiver reaches us, any port. */
 	if (address_local_host(s->link.fd, host, sizeof(host))) {
 		log_error("cannot tell by which address the receiver reaches this host; "

@@ -225,6 +225,25 @@ err:
 	return ret;
 }
 
+/* The same on a Unix socket in a directory of its own, for this user alone. */
+int page_server_start_private(struct page_server *s, const char *file)
+{
+	char dir[] = "/tmp/umig-XXXXXX", address[64];
+	int ret;
+
+	if (!mkdtemp(dir)) {
+		log_error("cannot make a directory for the page socket: %s", strerror(errno));
+		return -EIO;
+	}
+	snprintf(address, sizeof(address), "unix:%s/pages.sock", dir);
+	ret = page_server_start(s, file, address, NULL);
+	if (ret)
+		rmdir(dir);
+	else
+		snprintf(s->private_dir, sizeof(s->private_dir), "%s", dir);
+	return ret;
+}
+
 /* If nbdkit has died it is started again. Return: 0 or -errno. */
 int page_server_check(struct page_server *s)
 {
@@ -256,6 +275,9 @@ void page_server_stop(struct page_server *s)
 	if (*s->unix_path)
 		unlink(s->unix_path);
 	*s->unix_path = '\0';
+	if (*s->private_dir)
+		rmdir(s->private_dir);
+	*s->private_dir = '\0';
 }
 
 static int serve_until_signal(struct page_server *s, int signal_fd)

@@ -8,6 +8,7 @@
 /**
  * struct page_server
  * @listen_fd: stays open in umig, so an nbdkit that died can be started again at the same address
+ * @private_dir: of page_server_start_private()'s socket, or ""
  * @uri: where it is reached
  */
 struct page_server {
@@ -15,11 +16,13 @@ struct page_server {
 	pid_t pid;
 	char file[4096];
 	char unix_path[108];
+	char private_dir[32];
 	char uri[512];
 };
 
 int page_server_start(struct page_server *s, const char *file, const char *address,
 		      const char *host);
+int page_server_start_private(struct page_server *s, const char *file);
 int page_server_check(struct page_server *s);
 void page_server_stop(struct page_server *s);
 
