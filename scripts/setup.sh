@@ -25,7 +25,7 @@ test_packages="
 	bc bison flex libelf-dev libssl-dev
 	qemu-system-x86 qemu-utils busybox-static cpio kmod xz-utils procps psmisc
 	socat jq gzip python3 gnuplot-nox
-	libnbd-dev libnbd-bin libjansson-dev libxxhash-dev libseccomp-dev
+	libnbd-dev libnbd-bin libjansson-dev libxxhash-dev libseccomp-dev libgnutls28-dev
 	nbdkit nbdkit-plugin-dev clang-14 libclang-rt-14-dev gnutls-bin"
 demo_packages=$test_packages
 check_packages="$test_packages

@@ -264,10 +264,22 @@ static int address_unix_uri(const struct sockaddr_un *sun, socklen_t length, cha
 }
 
 /*
- * The NBD URI of a listening socket; @host stands in for "any address", may be NULL.
- * A path is percent-encoded where a URI needs it.
+ * The HOST of tcp:HOST:PORT as it was written: a server's certificate may be for that name.
+ * Return: 0, or -EINVAL if it is another kind of address or HOST is empty.
  */
-int address_nbd_uri(int listen_fd, const char *host, char *uri, size_t size)
+int address_host(const char *address, char *host, size_t size)
+{
+	char port[16];
+	int ret = address_split(address, host, size, port, sizeof(port));
+
+	return ret || *host ? ret : -EINVAL;
+}
+
+/*
+ * The NBD URI of a socket that listens at @address; @host stands in for "any address", may be
+ * NULL. A path is percent-encoded where a URI needs it.
+ */
+int address_nbd_uri(int listen_fd, const char *address, const char *host, char *uri, size_t size)
 {
 	struct sockaddr_storage ss = { 0 };
 	socklen_t length = sizeof(ss);
@@ -287,6 +299,8 @@ int address_nbd_uri(int listen_fd, const char *host, char *uri, size_t size)
 		return ret;
 	if (!strcmp(own, "0.0.0.0") || !strcmp(own, "::"))
 		snprintf(own, sizeof(own), "%s", host ? host : "localhost");
+	else
+		address_host(address, own, sizeof(own));
 	if (strchr(own, ':'))
 		ret = snprintf(uri, size, "nbd://[%s]:%s/", own, port);
 	else

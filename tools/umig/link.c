@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The control connection: frames over a stream socket. */
+/* The control connection: frames over a stream socket, encrypted if the command line says so. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <netinet/in.h>
@@ -12,8 +12,12 @@
 #include <unistd.h>
 
 #include "link.h"
+#include "tls.h"
+#include "tls_session.h"
 #include "umig.h"
 
+/* For the handshake */
+#define LINK_TLS_MS	10000
 #define LINK_BUFFER	(2 * (CONTROL_HEADER + CONTROL_MAX_STATE))
 
 int link_init(struct link *l)
@@ -25,11 +29,12 @@ int link_init(struct link *l)
 	return l->buf ? 0 : -ENOMEM;
 }
 
-/* Takes over @fd. */
-void link_open(struct link *l, int fd)
+/* Takes over @fd. Return: 0, or -errno as tls_session_open(), which may take its time. */
+int link_open(struct link *l, int fd)
 {
+	struct gnutls_session_int *tls_session = NULL;
 	struct timeval limit = { .tv_sec = 30 };
-	int on = 1, idle = 5, interval = 3, count = 3, timeout_ms = 15000;
+	int on = 1, idle = 5, interval = 3, count = 3, timeout_ms = 15000, ret;
 
 	/* A peer that takes nothing for so long is gone. */
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
@@ -41,16 +46,28 @@ void link_open(struct link *l, int fd)
 		setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
 		setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof(timeout_ms));
 	}
+	if (tls_is_on()) {
+		ret = tls_session_open(&tls_session, fd, LINK_TLS_MS);
+		if (ret) {
+			close(fd);
+			return ret;
+		}
+	}
 	pthread_mutex_lock(&l->lock);
 	l->fd = fd;
+	l->tls = tls_session;
 	l->used = 0;
 	l->consumed = 0;
 	pthread_mutex_unlock(&l->lock);
+	return 0;
 }
 
 void link_close(struct link *l)
 {
 	pthread_mutex_lock(&l->lock);
+	if (l->tls)
+		tls_session_close(l->tls);
+	l->tls = NULL;
 	if (l->fd >= 0)
 		close(l->fd);
 	l->fd = -1;
@@ -75,8 +92,9 @@ static int link_write(struct link *l, const uint8_t *header, size_t header_lengt
 	while (!ret && header_length + length) {
 		const void *p = header_length ? header : data;
 		size_t size = header_length ? header_length : length;
-		ssize_t n = send(l->fd, p, size,
-				 MSG_NOSIGNAL | (header_length && length ? MSG_MORE : 0));
+		int more = header_length && length ? MSG_MORE : 0;
+		ssize_t n = l->tls ? tls_session_send(l->tls, p, size) :
+				     send(l->fd, p, size, MSG_NOSIGNAL | more);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -152,7 +170,11 @@ int link_receive(struct link *l)
 	}
 	/* link_next() was called until it wanted more, so there is room for a frame. */
 	do {
-		n = recv(l->fd, l->buf + l->used, LINK_BUFFER - l->used, MSG_DONTWAIT);
+		uint8_t *to = l->buf + l->used;
+		size_t room = LINK_BUFFER - l->used;
+
+		n = l->tls ? tls_session_receive(l->tls, to, room) :
+			     recv(l->fd, to, room, MSG_DONTWAIT);
 	} while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return errno == EAGAIN ? 0 : -errno;
@@ -162,13 +184,21 @@ int link_receive(struct link *l)
 	return 0;
 }
 
-/* Return: 1 and the next frame, valid until the next call; 0 if none is whole; -EPROTO. */
+/* Return: 1 and the next frame, valid until the next call; 0 if none is whole; -errno. */
 int link_next(struct link *l, struct control_frame *frame)
 {
-	ssize_t n = control_parse_frame(l->buf + l->consumed, l->used - l->consumed, frame);
+	int ret = 0;
 
-	if (n <= 0)
-		return (int)n;
-	l->consumed += (size_t)n;
-	return 1;
+	while (!ret) {
+		ssize_t n = control_parse_frame(l->buf + l->consumed, l->used - l->consumed, frame);
+
+		if (n) {
+			l->consumed += n > 0 ? (size_t)n : 0;
+			return n > 0 ? 1 : (int)n;
+		}
+		if (!l->tls || !tls_session_has_more(l->tls))
+			break;
+		ret = link_receive(l);
+	}
+	return ret;
 }

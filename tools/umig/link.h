@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The control connection: frames over a stream socket. */
+/* The control connection: frames over a stream socket, encrypted if the command line says so. */
 #ifndef UMIG_LINK_H
 #define UMIG_LINK_H
 
@@ -11,12 +11,14 @@
 /**
  * struct link
  * @fd: -1 when there is no connection
+ * @tls: NULL: in the clear
  * @lock: covers writing: frames of several threads do not mix
  * @buf: received and not yet handed out; one thread reads
  * @consumed: bytes at the start of @buf that the last frame took
  */
 struct link {
 	int fd;
+	struct gnutls_session_int *tls;
 	pthread_mutex_t lock;
 	uint8_t *buf;
 	size_t used;
@@ -24,7 +26,7 @@ struct link {
 };
 
 int link_init(struct link *l);
-void link_open(struct link *l, int fd);
+int link_open(struct link *l, int fd);
 void link_close(struct link *l);
 void link_destroy(struct link *l);
 int link_send(struct link *l, const struct control_message *msg);

@@ -20,6 +20,8 @@
 
 #include "address.h"
 #include "recv.h"
+#include "tls.h"
+#include "tls_session.h"
 #include "umig.h"
 
 static void recv_report(struct recv *r, int code)
@@ -126,6 +128,7 @@ static int recv_parse(struct recv *r, int argc, char **argv)
 		{ "rate", required_argument, NULL, 'R' },
 		{ "resume", no_argument, NULL, 'r' },
 		{ "json", no_argument, NULL, 'j' },
+		TLS_OPTIONS,
 		{ 0 }
 	};
 	uint64_t pid = 0;
@@ -162,6 +165,8 @@ static int recv_parse(struct recv *r, int argc, char **argv)
 			r->json = true;
 			break;
 		default:
+			if (tls_option(c, optarg))
+				break;
 			return umig_usage(&recv_subcommand,
 					  "the option is not known or lacks its value");
 		}
@@ -176,7 +181,9 @@ static int recv_parse(struct recv *r, int argc, char **argv)
 	if (address_check(r->listen))
 		return umig_usage(&recv_subcommand, "'%s' is neither unix:PATH nor tcp:HOST:PORT",
 				  r->listen);
-	return 0;
+	if (tls_problem())
+		return umig_usage(&recv_subcommand, "%s", tls_problem());
+	return tls_load(TLS_SERVER, NULL) ? UMIG_REFUSED : 0;
 }
 
 /* After the options. Return: 0 or -errno. */
@@ -238,6 +245,8 @@ const struct subcommand recv_subcommand = {
 	"  --connections N    background connections, 1 to 16 (2)\n"
 	"  --rate BYTES       background reads per second at most (suffix K, M, G)\n"
 	"  --timeout SECONDS  how long to wait for each step of the other side (60)\n"
+	"  --tls-psk FILE | --tls-certificates DIR\n"
+	"                     only encrypted, and only with a sender one knows (see umig(1))\n"
 	"  --json             JSON lines on stdout: progress, then a summary\n",
 	.run = recv_run,
 };

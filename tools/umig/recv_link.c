@@ -70,7 +70,8 @@ int recv_accept(struct recv *r, struct control_message *msg)
 
 	if (fd < 0)
 		return -EAGAIN;
-	link_open(spare, fd);
+	if (link_open(spare, fd))
+		return -EAGAIN;
 	while (!ret && now_ns() < deadline)
 		ret = recv_message(r, spare, 200, msg);
 	if (ret > 0 && msg->type == CONTROL_HELLO)

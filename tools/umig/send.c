@@ -19,6 +19,8 @@
 
 #include "address.h"
 #include "send.h"
+#include "tls.h"
+#include "tls_session.h"
 #include "umig.h"
 
 static void send_finish(struct send *s)
@@ -109,12 +111,14 @@ static int send_parse(struct send *s, int argc, char **argv)
 		{ "timeout", required_argument, NULL, 'T' },
 		{ "wait", required_argument, NULL, 'w' },
 		{ "json", no_argument, NULL, 'j' },
+		TLS_OPTIONS,
 		{ "quit", no_argument, NULL, 'Q' },
 		{ "precopy", no_argument, NULL, 'P' },
 		{ "rounds", required_argument, NULL, 'r' },
 		{ "switch-when", required_argument, NULL, 's' },
 		{ 0 }
 	};
+	char host[256];
 	int c;
 
 	s->timeout_s = 60;
@@ -159,6 +163,8 @@ static int send_parse(struct send *s, int argc, char **argv)
 						  optarg);
 			break;
 		default:
+			if (tls_option(c, optarg))
+				break;
 			return umig_usage(&send_subcommand,
 					  "the option is not known or lacks its value");
 		}
@@ -177,7 +183,10 @@ static int send_parse(struct send *s, int argc, char **argv)
 	if (s->pages_listen && address_check(s->pages_listen))
 		return umig_usage(&send_subcommand, "'%s' is neither unix:PATH nor tcp:HOST:PORT",
 				  s->pages_listen);
-	return 0;
+	if (tls_problem())
+		return umig_usage(&send_subcommand, "%s", tls_problem());
+	return tls_load(TLS_CLIENT, address_host(s->to, host, sizeof(host)) ? NULL : host) ?
+		UMIG_REFUSED : 0;
 }
 
 /* After the options. */
@@ -243,6 +252,8 @@ const struct subcommand send_subcommand = {
 	"  --rounds N              with --precopy: send what was written to N - 1 times before (1)\n"
 	"  --switch-when BYTES     with --precopy: switch over once no more than this is written to\n"
 	"  --quit                  end the source QEMU when everything has arrived\n"
+	"  --tls-psk FILE | --tls-certificates DIR\n"
+	"                          only encrypted, and only with a receiver one knows (see umig(1))\n"
 	"  --json                  JSON lines on stdout: progress, then a summary\n",
 	.run = send_run,
 };

@@ -9,6 +9,7 @@
 
 #include "address.h"
 #include "send.h"
+#include "tls.h"
 #include "umig.h"
 
 bool send_is_interrupted(struct send *s)
@@ -42,7 +43,8 @@ int send_wait_message(struct send *s, unsigned int timeout_ms, struct control_me
 				return 0;
 		}
 		if (ret < 0) {
-			snprintf(error, size, "the receiver does not speak umig's protocol");
+			snprintf(error, size, "the receiver does not speak umig's protocol%s",
+				 tls_is_on() ? "" : ", or only with TLS");
 			return ret;
 		}
 
@@ -110,8 +112,7 @@ int send_connect(struct send *s, unsigned int timeout_ms)
 
 	if (fd < 0)
 		return fd;
-	link_open(&s->link, fd);
-	return 0;
+	return link_open(&s->link, fd);
 }
 
 /* Nobody listens yet, or the host is not up yet: all of it may change by itself. */
@@ -171,9 +172,11 @@ int send_connect_first(struct send *s)
 			return -EPIPE;
 		}
 	}
-	log_error("cannot connect to the receiver at %s: %s; "
-		  "is 'umig recv --listen' running there?",
-		  s->to, strerror(-ret));
+	/* TLS has said why. */
+	if (ret != -EKEYREJECTED)
+		log_error("cannot connect to the receiver at %s: %s; "
+			  "is 'umig recv --listen' running there?",
+			  s->to, strerror(-ret));
 	return ret;
 }
 

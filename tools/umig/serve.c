@@ -204,7 +204,7 @@ int page_server_start(struct page_server *s, const char *file, const char *addre
 	}
 	if (path)
 		snprintf(s->unix_path, sizeof(s->unix_path), "%s", path);
-	ret = address_nbd_uri(s->listen_fd, host, s->uri, sizeof(s->uri));
+	ret = address_nbd_uri(s->listen_fd, address, host, s->uri, sizeof(s->uri));
 	if (ret) {
 		log_error("cannot name the socket %s in an NBD URI: %s", address, strerror(-ret));
 		goto err;

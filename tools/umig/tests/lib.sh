@@ -100,3 +100,21 @@ fake_has_pages() {
 	python3 -c "import sys; m = open('$tmp/map', 'rb').read()
 sys.exit(0 if sum(1 for b in m[:-1] if b) >= $1 else 1)"
 }
+
+# certificates DIR: an authority of its own, a server that is localhost, a client
+certificates() {
+	mkdir "$1"
+	for who in ca server client; do
+		certtool --generate-privkey --key-type ecdsa --outfile "$1/$who-key.pem" 2>/dev/null
+	done
+	printf 'cn=authority\nca\ncert_signing_key\n' >"$1/ca.info"
+	printf 'cn=localhost\ndns_name=localhost\nip_address=127.0.0.1\ntls_www_server\nsigning_key\n' >"$1/server.info"
+	printf 'cn=client\ntls_www_client\nsigning_key\n' >"$1/client.info"
+	certtool --generate-self-signed --load-privkey "$1/ca-key.pem" --template "$1/ca.info" \
+		--outfile "$1/ca-cert.pem" 2>/dev/null
+	for who in server client; do
+		certtool --generate-certificate --load-privkey "$1/$who-key.pem" \
+			--load-ca-certificate "$1/ca-cert.pem" --load-ca-privkey "$1/ca-key.pem" \
+			--template "$1/$who.info" --outfile "$1/$who-cert.pem" 2>/dev/null
+	done
+}

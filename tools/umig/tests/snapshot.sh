@@ -2,32 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # snapshot and restore with stock QEMUs; /dev/postcopy is a file here.
 . "$(dirname "$0")/lib.sh"
-
-if ! command -v qemu-system-x86_64 >/dev/null; then
-	skip "snapshot" "qemu-system-x86_64 is not installed"
-	finish
-fi
-
-run_state() {
-	printf '{"execute":"qmp_capabilities"}{"execute":"query-status"}\n' |
-		timeout 10 socat -t 1 - "UNIX-CONNECT:$1" | grep -q "\"status\": \"$2\""
-}
-
-# qemu NAME RAMFILE [ARGUMENTS]
-qemu() {
-	local name=$1 file=$2
-	shift 2
-	rm -f "$tmp/$name.qmp" "$tmp/$name.test"
-	qemu-system-x86_64 -accel tcg -machine pc,memory-backend=r0 -display none -nodefaults \
-		-global apic.vapic=off \
-		-object "memory-backend-file,id=r0,size=64M,mem-path=$file,share=on" -m 64M \
-		-qmp "unix:$tmp/$name.qmp,server=on,wait=off" \
-		-qmp "unix:$tmp/$name.test,server=on,wait=off" "$@" \
-		>"$tmp/$name.log" 2>&1 &
-	qemu_pid=$!
-	started+=("$qemu_pid")
-	wait_until 10 test -S "$tmp/$name.test" && wait_until 10 run_state "$tmp/$name.test" .
-}
+. "$(dirname "$0")/lib_qemu.sh"
 
 make_image "$tmp/src.ram" 64
 qemu src "$tmp/src.ram" -S
