@@ -14,6 +14,8 @@ export UMIG_RUN_DIR=$tmp/run
 # Only what this script has started, by process id.
 started=()
 cleanup() {
+	# A child that is killed before it has become what it runs comes here, too.
+	[ "$BASHPID" = $$ ] || return
 	for pid in "${started[@]}"; do kill -9 "$pid" 2>/dev/null; done
 	wait 2>/dev/null
 	rm -rf "$tmp"

@@ -42,6 +42,7 @@ gets_nothing --from "${uri/nbds/nbd}"
 ok $? "tls.plain_text_gets_nothing" "$tmp/err"
 # Asked for TLS, a URI without it is not followed.
 fake_region 8 2
+rm -f "$tmp/err"
 "$fake" pull --pid 1234 --from "${uri/nbds/nbd}" --tls-psk "$tmp/psk" --tls-user alice 2>"$tmp/err" &
 pid=$!
 started+=("$pid")
