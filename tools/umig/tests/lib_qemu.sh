@@ -35,6 +35,7 @@ qemu() {
 	local name=$1 file=$2
 	shift 2
 	# vapic reads guest RAM while it is loaded; a file cannot make it wait as a region does.
+	rm -f "$tmp/$name.log"
 	qemu-system-x86_64 -accel tcg -machine pc,memory-backend=r0 -display none -nodefaults \
 		-global apic.vapic=off \
 		-object "memory-backend-file,id=r0,size=64M,mem-path=$file,share=on" -m 64M \
@@ -68,6 +69,7 @@ end_pair() {
 recv_start() {
 	local address=$1
 	shift
+	rm -f "$tmp/recv.out" "$tmp/recv.err"
 	"$fake" recv --qmp "$tmp/dst.qmp" --listen "$address" "$@" >"$tmp/recv.out" 2>"$tmp/recv.err" &
 	recv_pid=$!
 	started+=("$!")

@@ -55,6 +55,7 @@ fi
 
 # --- the sender comes first and waits; the guest is continued meanwhile, and that counts
 pair -S
+rm -f "$tmp/send.out" "$tmp/send.err"
 "$umig" send --qmp "$tmp/src.qmp" --to "unix:$tmp/ctl" --wait 30 >"$tmp/send.out" 2>"$tmp/send.err" &
 send_pid=$!
 started+=("$send_pid")
@@ -72,6 +73,7 @@ end_pair
 
 # --- a signal ends the wait and the source is as it was
 pair
+rm -f "$tmp/send.out" "$tmp/send.err"
 "$umig" send --qmp "$tmp/src.qmp" --to "unix:$tmp/ctl" --wait 30 >"$tmp/send.out" 2>"$tmp/send.err" &
 send_pid=$!
 started+=("$send_pid")
@@ -220,6 +222,7 @@ end_pair
 # --- the receiver is killed while pages come; another goes on
 pair -S
 recv_start "unix:$tmp/ctl" --rate 4M
+rm -f "$tmp/send.out" "$tmp/send.err"
 "$umig" send --qmp "$tmp/src.qmp" --to "unix:$tmp/ctl" >"$tmp/send.out" 2>"$tmp/send.err" &
 send_pid=$!
 started+=("$send_pid")
@@ -243,6 +246,7 @@ end_pair
 # --- the same, finished by pull alone
 pair -S
 recv_start "unix:$tmp/ctl" --rate 4M
+rm -f "$tmp/send.out" "$tmp/send.err"
 "$umig" send --qmp "$tmp/src.qmp" --to "unix:$tmp/ctl" >"$tmp/send.out" 2>"$tmp/send.err" &
 send_pid=$!
 started+=("$send_pid")

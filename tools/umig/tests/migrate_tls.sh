@@ -134,6 +134,7 @@ end_pair
 # --- killed and resumed, still encrypted
 pair -S
 recv_start "unix:$tmp/ctl" "${key[@]}" --rate 4M
+rm -f "$tmp/send.out" "$tmp/send.err"
 "$umig" send --qmp "$tmp/src.qmp" --to "unix:$tmp/ctl" "${key[@]}" >"$tmp/send.out" 2>"$tmp/send.err" &
 send_pid=$!
 started+=("$send_pid")

@@ -18,6 +18,7 @@ qemu() {
 	local name=$1 memory=$2
 	shift 2
 	rm -f "$tmp/$name".*
+	rm -f "$tmp/$name.log"
 	qemu-system-x86_64 -accel tcg -machine pc,memory-backend=r0 -display none -nodefaults \
 		-object "memory-backend-file,id=r0,size=${mib}M,$memory" -m ${mib}M -S \
 		-qmp "unix:$tmp/$name.qmp,server=on,wait=off" \
@@ -42,6 +43,7 @@ end_pair() {
 }
 
 recv_start() {
+	rm -f "$tmp/recv.out" "$tmp/recv.err"
 	"$umig" recv --qmp "$tmp/dst.qmp" --listen "unix:$tmp/ctl" "$@" >"$tmp/recv.out" 2>"$tmp/recv.err" &
 	recv_pid=$!
 	started+=("$recv_pid")
@@ -49,6 +51,7 @@ recv_start() {
 }
 
 send_start() {
+	rm -f "$tmp/send.out" "$tmp/send.err"
 	"$umig" send --qmp "$tmp/src.qmp" --to "unix:$tmp/ctl" >"$tmp/send.out" 2>"$tmp/send.err" &
 	send_pid=$!
 	started+=("$send_pid")

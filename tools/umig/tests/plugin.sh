@@ -4,6 +4,7 @@
 . "$(dirname "$0")/lib.sh"
 
 make_image "$tmp/img" 8
+rm -f "$tmp/uri" "$tmp/err"
 "$umig" serve --file "$tmp/img" --listen "unix:$tmp/s" >"$tmp/uri" 2>"$tmp/err" &
 pid=$!
 started+=("$pid")
@@ -43,6 +44,7 @@ ok $? "serve.removes_its_socket"
 
 # Neighbours that are smaller than a page and a size that is no multiple of one.
 printf 'x%.0s' {1..5000} >"$tmp/odd"
+rm -f "$tmp/uri2" "$tmp/err"
 "$umig" serve --file "$tmp/odd" --listen tcp:127.0.0.1:0 >"$tmp/uri2" 2>"$tmp/err" &
 pid=$!
 started+=("$pid")

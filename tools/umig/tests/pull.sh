@@ -9,6 +9,7 @@ pull() { timeout 60 "$fake" pull --pid 1234 --from "$@" 2>"$tmp/err" >"$tmp/out"
 # source COMMAND...: runs it in the background once its socket $tmp/s is there.
 source_start() {
 	rm -f "$tmp/s"
+	rm -f "$tmp/source.log"
 	"$@" >"$tmp/source.log" 2>&1 &
 	source_pid=$!
 	started+=("$source_pid")
@@ -69,6 +70,7 @@ ok $? "region.with_an_offset_gets_that_part" "$tmp/err"
 # --- killed and started again, twice
 fake_region 32 4
 for want in 3000 6000; do
+	rm -f "$tmp/err"
 	"$fake" pull --pid 1234 --from "$uri" --rate 8M 2>"$tmp/err" &
 	pid=$!
 	started+=("$pid")
@@ -90,6 +92,7 @@ ok $? "resume.asks_only_for_what_is_missing" "$tmp/out"
 
 # --- SIGTERM
 fake_region 32 4
+rm -f "$tmp/err"
 "$fake" pull --pid 1234 --from "$uri" --rate 1M 2>"$tmp/err" &
 pid=$!
 started+=("$pid")
@@ -101,6 +104,7 @@ ok $? "sigterm.exits_4_and_says_how_to_go_on" "$tmp/err"
 
 # --- the VMM goes away: byte [pages] of the map says dead
 fake_region 32 0
+rm -f "$tmp/err"
 "$fake" pull --pid 1234 --from "$uri" --rate 1M 2>"$tmp/err" &
 pid=$!
 started+=("$pid")
@@ -114,6 +118,7 @@ source_stop
 # --- the source is killed and comes back
 source_start nbdkit -f -r -U "$tmp/s" file "$tmp/img"
 fake_region 32 8
+rm -f "$tmp/err"
 "$fake" pull --pid 1234 --from "$uri" --rate 16M 2>"$tmp/err" &
 pid=$!
 started+=("$pid")
@@ -135,6 +140,7 @@ rm -f "$tmp/c"
 started+=("$!")
 wait_until 5 test -S "$tmp/c"
 fake_region 1 2
+rm -f "$tmp/err"
 "$fake" pull --pid 1234 --from "nbd+unix:///?socket=$tmp/c" --connections 1 2>"$tmp/err" &
 pid=$!
 started+=("$pid")
@@ -206,6 +212,7 @@ source_start nbdkit -f -r -U "$tmp/s" eval get_size='echo 2097152' \
 	dd if='$tmp/img' iflag=skip_bytes,count_bytes skip=\$4 count=\$3 status=none"
 touch "$tmp/bad"
 fake_region 2 0
+rm -f "$tmp/err" "$tmp/out"
 "$fake" pull --pid 1234 --from "$uri" --json 2>"$tmp/err" >"$tmp/out" &
 pid=$!
 started+=("$pid")
@@ -223,6 +230,7 @@ wait "$pid"
 ok $? "unreadable.is_told_at_the_end" "$tmp/err"
 fake_is_sound <(head -c 2M "$tmp/img")
 ok $? "unreadable.leaves_no_wrong_page"
+rm -f "$tmp/err" "$tmp/out"
 "$fake" pull --pid 1234 --from "$uri" --json 2>"$tmp/err" >"$tmp/out" &
 pid=$!
 started+=("$pid")

@@ -9,6 +9,7 @@ started+=("$!")
 wait_until 5 test -S "$tmp/s"
 # No fake vCPUs: they are threads that begin with the attach.
 fake_region 8 0
+rm -f "$tmp/err"
 "$fake" pull --pid 1234 --from "nbd+unix:///?socket=$tmp/s" --rate 256K 2>"$tmp/err" &
 pid=$!
 started+=("$pid")

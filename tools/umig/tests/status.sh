@@ -7,6 +7,7 @@ make_image "$tmp/img" 32
 uri="nbd+unix:///?socket=$tmp/s"
 
 source_start() {
+	rm -f "$tmp/source.log"
 	nbdkit -f -r -U "$tmp/s" file "$tmp/img" >"$tmp/source.log" 2>&1 &
 	source_pid=$!
 	started+=("$source_pid")
@@ -28,6 +29,7 @@ ok $? "status.of_nothing_says_so" "$tmp/err"
 
 source_start
 fake_region 32 2
+rm -f "$tmp/pull"
 "$fake" pull --pid 1234 --from "$uri" --rate 1M 2>"$tmp/pull" &
 pid=$!
 started+=("$pid")
@@ -44,6 +46,7 @@ awk 'length($0) > 80 { exit 1 } END { exit NR == 2 ? 0 : 1 }' "$tmp/out" &&
 	has_line "$tmp/out" "pull     filling .* 1 MiB/s"
 ok $? "status.fits_80_columns" "$tmp/out"
 
+rm -f "$tmp/watch" "$tmp/err"
 timeout 30 "$umig" status --watch --pid "$pid" >"$tmp/watch" 2>"$tmp/err" &
 watch=$!
 started+=("$watch")

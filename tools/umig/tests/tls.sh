@@ -12,6 +12,7 @@ certificates "$tmp/forged"
 
 # serve_start OPTIONS...; the URI is in $uri
 serve_start() {
+	rm -f "$tmp/serve.out" "$tmp/serve.err"
 	"$umig" serve --file "$tmp/img" "$@" >"$tmp/serve.out" 2>"$tmp/serve.err" &
 	serve_pid=$!
 	started+=("$serve_pid")
