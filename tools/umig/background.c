@@ -2,8 +2,9 @@
 /*
  * Background: the pages nobody has asked for yet.
  *
- * Work is handed out under the transfer's lock from one cursor that demand moves to just behind
- * the last fault, so what a guest is likely to touch next comes first. Before anything in a chunk
+ * Work is handed out under the transfer's lock: first the working set of an earlier run, if there
+ * is one, then from one cursor that demand moves to just behind the last fault, so what a guest is
+ * likely to touch next comes first. Before anything in a chunk
  * is read, its block status is asked: zeros need no read. Each connection keeps up to
  * BACKGROUND_DEPTH reads in flight; a run is as long as what is missing, at most READ_PAGES.
  */
@@ -88,13 +89,51 @@ static enum pick background_pick_in(struct background *b, struct region *r, uint
 	return PICK_NONE;
 }
 
-/* Called under the lock. Begins at the cursor and goes once round all regions. */
+/*
+ * Called under the lock. The next pages of the working set that nobody has or reads: they are few
+ * and wanted soon, so nobody asks first whether they are zero.
+ */
+static enum pick background_pick_replay(struct transfer *t, struct region **region, uint64_t *page,
+					uint64_t *nr)
+{
+	struct working_set *ws = t->replay;
+	unsigned int i;
+
+	for (; ws->next < ws->nr; ws->next++) {
+		const struct working_set_run *run = &ws->run[ws->next];
+
+		for (i = 0; i < t->nr_regions; i++) {
+			struct region *r = &t->regions[i];
+			uint64_t base = r->offset / UMIG_PAGE_SIZE;
+			uint64_t from = max_u64(run->first, base) - base;
+			uint64_t end = run->first + run->nr;
+
+			end = end < base ? 0 : min_u64(end - base, r->set.nr_pages);
+			if (from < end)
+				from = pageset_find(&r->set, from, end);
+			if (from >= end)
+				continue;
+			*region = r;
+			*page = from;
+			*nr = pageset_run(&r->set, from, min_u64(READ_PAGES, end - from));
+			return PICK_READ;
+		}
+	}
+	return PICK_NONE;
+}
+
+/*
+ * Called under the lock. After the working set it begins at the cursor and goes once round all
+ * regions.
+ */
 static enum pick background_pick(struct background *b, struct region **region, uint64_t *page,
 				 uint64_t *nr)
 {
 	struct transfer *t = b->t;
 	unsigned int i;
 
+	if (t->replay && background_pick_replay(t, region, page, nr) == PICK_READ)
+		return PICK_READ;
 	for (i = 0; i <= t->nr_regions; i++) {
 		unsigned int at = (t->cursor_region + i) % t->nr_regions;
 		struct region *r = &t->regions[at];

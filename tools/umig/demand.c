@@ -139,7 +139,7 @@ static void demand_take(struct demand *d)
 		w->not_before_ns = 0;
 		w->backoff_ms = 0;
 		d->nr_wants++;
-		transfer_follow(d->t, r, page + 1);
+		transfer_follow(d->t, r, page);
 	}
 }
 

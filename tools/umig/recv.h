@@ -48,6 +48,8 @@ struct recv {
 	struct state_writer state;
 	struct transfer transfer;
 	bool transfer_open;
+	struct working_set *replay;
+	struct working_set *record;
 	struct progress progress;
 	struct monitor monitor;
 

@@ -60,6 +60,8 @@ int recv_open_transfer(struct recv *r)
 	r->transfer_open = true;
 	t->nr_connections = (unsigned int)r->connections;
 	t->json = r->json;
+	t->replay = r->replay;
+	t->record = r->record;
 	atomic_store(&t->rate, r->rate);
 	ret = transfer_attach(t, r->context, &r->region, 1);
 	/* The transfer closes it. */

@@ -9,6 +9,7 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,7 @@
 #include "snapshot.h"
 #include "tls.h"
 #include "umig.h"
+#include "working_set.h"
 
 struct restore {
 	struct recv recv;
@@ -27,7 +29,15 @@ struct restore {
 	const char *uri;
 	struct snapshot meta;
 	struct page_server server;
+	uint64_t record_s;
+	bool replay;
+	struct working_set set;
 };
+
+static void restore_set_path(const struct restore *re, char *path)
+{
+	snprintf(path, PATH_MAX, "%s/" SNAPSHOT_SET, re->dir);
+}
 
 /* Gives QEMU the device state. Return: 0 or -errno, having said why. */
 static int restore_state(struct restore *re)
@@ -110,6 +120,9 @@ static int restore_start_guest(struct restore *re)
 			atomic_load(&r->transfer.exit_code) : UMIG_FAILED;
 	/* The pages are what they will ever be. */
 	transfer_release(&r->transfer);
+	/* What it will touch first can come while its devices are loaded. */
+	if (re->replay && transfer_start_background(&r->transfer))
+		return UMIG_FAILED;
 	ret = recv_start_incoming(r);
 	if (!ret)
 		ret = restore_state(re);
@@ -122,6 +135,52 @@ static int restore_start_guest(struct restore *re)
 	return ret ? UMIG_FAILED : 0;
 }
 
+/*
+ * For a while only what the guest touches is read, and that is written down. Return: 0, also if
+ * it could not be kept, which is no reason to stop the guest; or an exit code.
+ */
+static int restore_record(struct restore *re)
+{
+	struct recv *r = &re->recv;
+	struct transfer *t = &r->transfer;
+	uint64_t end = now_ns() + re->record_s * 1000000000ULL;
+	char path[PATH_MAX];
+
+	log_info("recording for %" PRIu64 " s what the guest touches", re->record_s);
+	monitor_phase(&r->monitor, "recording");
+	while (now_ns() < end && !transfer_is_complete(t)) {
+		struct pollfd pfd = { .fd = r->signal_fd, .events = POLLIN };
+
+		/* Its end is told by the exit code and by completeness: nothing to wait for. */
+		if (poll(&pfd, 1, 100) < 0 && errno != EINTR)
+			return UMIG_FAILED;
+		progress_show(&r->progress, t);
+		if (atomic_load(&t->exit_code))
+			return atomic_load(&t->exit_code);
+		if (pfd.revents)
+			return UMIG_INCOMPLETE;
+	}
+	transfer_stop_recording(t);
+	restore_set_path(re, path);
+	if (!working_set_save(&re->set, path, re->meta.ram_size / UMIG_PAGE_SIZE))
+		log_info("working set: %" PRIu64 " pages, in %s", working_set_pages(&re->set),
+			 path);
+	return 0;
+}
+
+static int restore_fill(struct restore *re)
+{
+	struct recv *r = &re->recv;
+	int code = re->record_s ? restore_record(re) : 0;
+
+	if (code)
+		return code;
+	monitor_phase(&r->monitor, "filling");
+	if (!re->replay && transfer_start_background(&r->transfer))
+		return UMIG_FAILED;
+	return pull_wait(&r->transfer, r->signal_fd, &r->progress, &re->meta.digest, true);
+}
+
 static int restore_guest(struct restore *re)
 {
 	struct recv *r = &re->recv;
@@ -132,9 +191,7 @@ static int restore_guest(struct restore *re)
 	if (code)
 		return code;
 	log_info("the guest runs after %.0f ms", started_ms);
-	monitor_phase(&r->monitor, "filling");
-	code = transfer_start_background(t) ? UMIG_FAILED :
-		pull_wait(t, r->signal_fd, &r->progress, &re->meta.digest, true);
+	code = restore_fill(re);
 	transfer_stop(t);
 	if (r->caps_set && r->qmp.fd >= 0)
 		qemu_restore_caps(&r->qmp, r->caps);
@@ -168,6 +225,8 @@ static int restore_parse(struct restore *re, int argc, char **argv)
 		{ "pid", required_argument, NULL, 'p' },
 		{ "connections", required_argument, NULL, 'c' },
 		{ "rate", required_argument, NULL, 'R' },
+		{ "record", required_argument, NULL, 'o' },
+		{ "replay", no_argument, NULL, 'y' },
 		{ "json", no_argument, NULL, 'j' },
 		TLS_OPTIONS,
 		{ 0 }
@@ -196,6 +255,13 @@ static int restore_parse(struct restore *re, int argc, char **argv)
 		case 'R':
 			bad |= umig_parse_size(optarg, &r->rate);
 			break;
+		case 'o':
+			bad |= umig_parse_u64(optarg, &re->record_s) || !re->record_s ||
+				re->record_s > 3600;
+			break;
+		case 'y':
+			re->replay = true;
+			break;
 		case 'j':
 			r->json = true;
 			break;
@@ -211,12 +277,33 @@ static int restore_parse(struct restore *re, int argc, char **argv)
 	if (tls_problem() || (tls_is_on() && !re->uri))
 		return umig_usage(&restore_subcommand, "%s",
 				  tls_problem() ?: "--tls-... goes with --from");
+	if (re->record_s && re->replay)
+		return umig_usage(&restore_subcommand,
+				  "--record and --replay exclude each other");
 	r->pid = (pid_t)pid;
 	if (optind + 1 != argc || !r->qmp_path)
 		return umig_usage(&restore_subcommand, "--qmp SOCKET and one DIR are needed");
 	re->dir = argv[optind];
 	if (strlen(re->dir) > PATH_MAX - 32)
 		return umig_usage(&restore_subcommand, "the name of DIR is too long");
+	return 0;
+}
+
+/* Return: 0 or an exit code. */
+static int restore_prepare_set(struct restore *re)
+{
+	char path[PATH_MAX];
+
+	restore_set_path(re, path);
+	if (re->record_s && access(re->dir, W_OK)) {
+		log_error("cannot record into %s: %s", re->dir, strerror(errno));
+		return UMIG_REFUSED;
+	}
+	if (re->replay &&
+	    working_set_load(&re->set, path, re->meta.ram_size / UMIG_PAGE_SIZE))
+		return UMIG_REFUSED;
+	re->recv.record = re->record_s ? &re->set : NULL;
+	re->recv.replay = re->replay ? &re->set : NULL;
 	return 0;
 }
 
@@ -230,6 +317,8 @@ static int restore_run(int argc, char **argv)
 	code = restore_parse(re, argc, argv);
 	if (!code && snapshot_load(re->dir, &re->meta))
 		code = UMIG_REFUSED;
+	if (!code)
+		code = restore_prepare_set(re);
 	if (code)
 		goto out;
 	code = UMIG_FAILED;
@@ -241,6 +330,7 @@ static int restore_run(int argc, char **argv)
 	if (re->server.pid)
 		page_server_stop(&re->server);
 out:
+	working_set_destroy(&re->set);
 	free(re);
 	return code;
 }
@@ -252,8 +342,8 @@ const struct subcommand restore_subcommand = {
 	"usage: umig restore --qmp SOCKET [OPTIONS] DIR\n\n"
 	"Starts the guest that 'umig snapshot' has written to DIR in a QEMU that waits for it\n"
 	"(-incoming defer, RAM mapped from /dev/postcopy; see 'umig help recv'). It runs at once; what\n"
-	"it touches comes first, the rest in the background, then the memory is converted. DIR is\n"
-	"only read: many guests can be started from it at the same time.\n\n"
+	"it touches comes first, the rest in the background, then the memory is converted. Without\n"
+	"--record DIR is only read: many guests can be started from it at the same time.\n\n"
 	"  --qmp SOCKET      QMP socket of the QEMU that waits\n"
 	"  --from NBD-URI    where ram.raw is served, instead of reading DIR/ram.raw\n"
 	"  --tls-psk FILE, --tls-user NAME, --tls-certificates DIR\n"
@@ -261,6 +351,9 @@ const struct subcommand restore_subcommand = {
 	"  --pid PID         QEMU's process id, if the socket does not tell\n"
 	"  --connections N   background connections, 1 to 16 (2)\n"
 	"  --rate BYTES      background reads per second at most (suffix K, M, G)\n"
+	"  --record SECONDS  read only what the guest touches for so long and write its order to\n"
+	"                    DIR/working_set.json; then the rest\n"
+	"  --replay          read the pages of DIR/working_set.json first, in that order\n"
 	"  --json            JSON lines on stdout: progress, then a summary\n",
 	.run = restore_run,
 };

@@ -5,6 +5,8 @@
  *	ram.raw		the RAM image, sparse: any NBD server can be the source of its pages
  *	state.bin	QEMU's device state, as in a migration
  *	meta.json	what the two are; written last, so a directory without it is no snapshot
+ *	working_set.json	which pages a restored guest touched first, if 'umig restore --record'
+ *			was told to find out
  */
 #ifndef UMIG_SNAPSHOT_H
 #define UMIG_SNAPSHOT_H
@@ -17,6 +19,7 @@
 #define SNAPSHOT_RAM	"ram.raw"
 #define SNAPSHOT_STATE	"state.bin"
 #define SNAPSHOT_META	"meta.json"
+#define SNAPSHOT_SET	"working_set.json"
 
 struct snapshot {
 	char ram_id[128];

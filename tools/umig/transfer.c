@@ -419,11 +419,21 @@ void transfer_note_fault(struct transfer *t, uint64_t offset, uint64_t ns)
 	pthread_mutex_unlock(&t->lock);
 }
 
-/* A fault came: background goes on behind it. */
+/* Somebody waits for @page of @r: what comes next in the background is what comes behind it. */
 void transfer_follow(struct transfer *t, struct region *r, uint64_t page)
 {
 	pthread_mutex_lock(&t->lock);
 	t->cursor_region = (unsigned int)(r - t->regions);
-	t->cursor_page = min_u64(page, r->set.nr_pages);
+	t->cursor_page = min_u64(page + 1, r->set.nr_pages);
+	/* Without memory it is a shorter list. */
+	if (t->record && working_set_add(t->record, r->offset / UMIG_PAGE_SIZE + page))
+		t->record = NULL;
+	pthread_mutex_unlock(&t->lock);
+}
+
+void transfer_stop_recording(struct transfer *t)
+{
+	pthread_mutex_lock(&t->lock);
+	t->record = NULL;
 	pthread_mutex_unlock(&t->lock);
 }

@@ -23,6 +23,7 @@
 #include "nbd.h"
 #include "pageset.h"
 #include "stats.h"
+#include "working_set.h"
 
 /* How much one block status query asks about. */
 #define CHUNK_PAGES	16384ULL
@@ -62,6 +63,8 @@ struct fault {
  * @rate: bytes per second of background reads, 0: no limit; transfer_set_rate() changes it
  * @paused: no background reads are started
  * @faults: answered since the last time they were printed, with @json
+ * @replay: background reads these pages first, NULL: none. Set once.
+ * @record: pages are added to it as they are waited for, NULL: not. Set before the threads start.
  * @lost_by, @lost_ns: who noticed that the source is lost, and when
  * @whole_view: nothing was present at the start, so the digest covers every page. Set once.
  * @no_digest: nobody will compare the digest's sum, so it is not made. Set once.
@@ -84,6 +87,7 @@ struct transfer {
 	bool whole_view;
 	bool no_digest;
 	bool json;
+	struct working_set *replay;
 
 	int stop_fd;
 	int background_stop_fd;
@@ -104,6 +108,7 @@ struct transfer {
 	bool no_memory_said;
 	struct fault *faults;
 	unsigned int nr_faults;
+	struct working_set *record;
 
 	_Atomic uint64_t rate;
 	_Atomic bool paused;
@@ -133,6 +138,7 @@ int transfer_keep_sums(struct transfer *t);
 int transfer_forget(struct transfer *t, struct region *r, const struct postcopy_range *ranges,
 		    size_t nr);
 void transfer_stop(struct transfer *t);
+void transfer_stop_recording(struct transfer *t);
 void transfer_set_rate(struct transfer *t, uint64_t rate);
 void transfer_destroy(struct transfer *t);
 bool transfer_is_complete(const struct transfer *t);

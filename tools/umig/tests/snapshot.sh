@@ -38,7 +38,7 @@ fi
 restore_into() {
 	local name=$1
 	shift
-	fake_region 64 0
+	fake_region 64 "${fake_vcpus:-0}"
 	truncate -s 64M "$tmp/ram"
 	qemu "$name" "$tmp/ram" -incoming defer
 	export UMIG_FAKE_PID=$qemu_pid UMIG_FAKE_PATH=$tmp/ram
@@ -54,6 +54,58 @@ started+=("$!")
 wait_until 5 test -S "$tmp/n"
 restore_into two --from "nbd+unix:///?socket=$tmp/n" && fake_is_whole "$tmp/snap/ram.raw"
 ok $? "restore.from_any_nbd_server" "$tmp/err"
+
+# --- the working set: learned from one restore, read first in another
+# source_start OPTIONS...: an NBD server that writes down what is read
+source_start() {
+	rm -f "$tmp/l" "$tmp/log"
+	nbdkit -f -r -t 1 -U "$tmp/l" --filter=log --filter=delay file "$tmp/snap/ram.raw" \
+		logfile="$tmp/log" "$@" &
+	source_pid=$!
+	started+=("$source_pid")
+	wait_until 5 test -S "$tmp/l"
+}
+source_stop() {
+	kill "$source_pid"
+	wait "$source_pid" 2>/dev/null
+}
+# Pages in the order they were read
+pages_read() {
+	sed -n 's/.* Read .*offset=\(0x[0-9a-f]*\) count=\(0x[0-9a-f]*\).*/\1 \2/p' "$tmp/log" |
+		while read -r offset count; do
+			seq $((offset / 4096)) $(((offset + count) / 4096 - 1))
+		done
+}
+pages_in_set() {
+	python3 -c "import json
+for first, nr in json.load(open('$tmp/snap/working_set.json'))['runs']:
+    print(*range(first, first + nr), sep='\n')"
+}
+source_start rdelay=4ms
+fake_vcpus=1 restore_into record --from "nbd+unix:///?socket=$tmp/l" --record 1 &&
+	fake_is_whole "$tmp/snap/ram.raw"
+ok $? "restore.record_brings_every_page" "$tmp/err"
+source_stop
+n=$(pages_in_set | wc -l)
+[ "$n" -gt 20 ] && [ "$n" -lt 2000 ] &&
+	cmp <(pages_in_set | sort) <(pages_read | head -n "$n" | sort)
+ok $? "restore.record_keeps_what_was_touched_and_nothing_else" "$tmp/snap/working_set.json"
+source_start rdelay=0
+restore_into replay --from "nbd+unix:///?socket=$tmp/l" --replay --connections 1 &&
+	fake_is_whole "$tmp/snap/ram.raw" &&
+	cmp <(pages_in_set) <(pages_read | head -n "$n")
+ok $? "restore.replay_reads_the_working_set_first_and_in_its_order" "$tmp/err"
+source_stop
+for set in '' '[]' '{"umig_working_set":1,"page_size":4096,"pages":16384,"runs":[[16000,385]]}' \
+	'{"umig_working_set":1,"page_size":4096,"pages":99,"runs":[]}'; do
+	printf '%s' "$set" >"$tmp/snap/working_set.json"
+	"$fake" restore --qmp "$tmp/replay.qmp" --replay "$tmp/snap" 2>"$tmp/err"
+	code=$?
+	[ $code = 3 ] || break
+done
+[ $code = 3 ] && has_line "$tmp/err" "working set"
+ok $? "restore.of_no_working_set_exits_3" "$tmp/err"
+rm "$tmp/snap/working_set.json"
 
 # --- what is not what was saved
 cp "$tmp/snap/ram.raw" "$tmp/keep"
