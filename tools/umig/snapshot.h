@@ -5,7 +5,7 @@
  *	ram.raw		the RAM image, sparse: any NBD server can be the source of its pages
  *	state.bin	QEMU's device state, as in a migration
  *	meta.json	what the two are; written last, so a directory without it is no snapshot
- *	working_set.json	which pages a restored guest touched first, if 'umig restore --record'
+ *	working_set.json which pages a restored guest touched first, if 'restore --record'
  *			was told to find out
  */
 #ifndef UMIG_SNAPSHOT_H
