@@ -82,28 +82,12 @@ static int map_region(struct region *r, int context)
 	return r->id ? region_attach(r) : -ENOENT;
 }
 
-static int pages_present(struct region *r, size_t first, size_t nr)
+static int discard(struct region *r, size_t first, size_t nr)
 {
-	struct postcopy_range range = { r->offset + first * PAGE, nr * PAGE };
-	struct postcopy_pages_present present = {
-		.size = sizeof(present),
-		.ranges = (uintptr_t)&range,
-		.nr_ranges = 1,
-	};
+	struct postcopy_range range = pages_range(r, first, nr);
+	uint64_t nr_discarded;
 
-	return ioctl(r->helper, POSTCOPY_PAGES_PRESENT, &present) ? -errno : 0;
-}
-
-static int pages_discard(struct region *r, size_t first, size_t nr)
-{
-	struct postcopy_range range = { r->offset + first * PAGE, nr * PAGE };
-	struct postcopy_pages_discard discard = {
-		.size = sizeof(discard),
-		.ranges = (uintptr_t)&range,
-		.nr_ranges = 1,
-	};
-
-	return ioctl(r->helper, POSTCOPY_PAGES_DISCARD, &discard) ? -errno : 0;
+	return pages_discard(r, &range, 1, &nr_discarded);
 }
 
 FIXTURE(backing)
@@ -364,7 +348,7 @@ TEST_F(backing, sealed_later_it_takes_no_page_and_shows_none)
 	ASSERT_EQ(0, access_start(&a, ACCESS_READ, page_at(&self->r, 8), 0));
 	EXPECT_TRUE(access_wait_blocked(&a));
 	/* A page that is to be missing again cannot be dropped from the file ... */
-	EXPECT_EQ(-EPERM, pages_discard(&self->r, 3, 1));
+	EXPECT_EQ(-EPERM, discard(&self->r, 3, 1));
 	/* ... nor read. */
 	EXPECT_EQ(0, page_is_present(&self->r, 3));
 	ASSERT_EQ(0, access_start(&b, ACCESS_READ, page_at(&self->r, 3), 0));
@@ -380,7 +364,7 @@ TEST_F(backing, discarded_pages_are_missing_again)
 
 	ASSERT_EQ(0, pages_fill(&self->r, 0, 8, NULL));
 	ASSERT_EQ(0, pages_wrong(&self->r, 0, 8));
-	ASSERT_EQ(0, pages_discard(&self->r, 2, 2));
+	ASSERT_EQ(0, discard(&self->r, 2, 2));
 	EXPECT_EQ(0, pages_wrong(&self->r, 0, 2));
 	ASSERT_EQ(0, access_start(&a, ACCESS_READ, page_at(&self->r, 3), 0));
 	EXPECT_TRUE(access_wait_blocked(&a));

@@ -397,20 +397,7 @@ static const struct op {
 
 static int state_make(struct state *s)
 {
-	struct region *r = &s->r;
-
-	r->context = open(POSTCOPY_DEVICE, O_RDWR | O_CLOEXEC);
-	if (r->context < 0)
-		return -errno;
-	r->helper = -1;
-	r->offset = 1UL << 30;
-	r->length = NR_PAGES * PAGE;
-	r->address = mmap(NULL, r->length, PROT_READ | PROT_WRITE,
-			  s->shared ? MAP_SHARED : MAP_PRIVATE, r->context, r->offset);
-	if (r->address == MAP_FAILED)
-		return -errno;
-	r->id = region_find(r->context, getpid(), r->address);
-	return r->id ? region_attach(r) : -ENOENT;
+	return region_make(&s->r, s->shared ? MAP_SHARED : MAP_PRIVATE, 1UL << 30, NR_PAGES);
 }
 
 /* Fault injection. Reading and writing the file may be what fails: try again. */
