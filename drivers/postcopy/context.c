@@ -38,6 +38,7 @@ static void context_free(struct kref *kref)
 	struct postcopy_context *context =
 		container_of(kref, struct postcopy_context, kref);
 
+	postcopy_backing_release(context);
 	mutex_destroy(&context->lock);
 	kfree_rcu(context, rcu);
 	module_put(THIS_MODULE);
@@ -214,9 +215,16 @@ static long context_info(void *object, union postcopy_ioctl_arg *arg,
 	info->out_features = POSTCOPY_FEATURE_PRIVATE | POSTCOPY_FEATURE_SHARED |
 			     POSTCOPY_FEATURE_DISCARD | POSTCOPY_FEATURE_POISON |
 			     POSTCOPY_FEATURE_POLICY |
-			     POSTCOPY_FEATURE_EXCHANGE;
+			     POSTCOPY_FEATURE_EXCHANGE |
+			     POSTCOPY_FEATURE_BACKING;
 	info->out_page_size = PAGE_SIZE;
 	return 0;
+}
+
+static long context_backing(void *object, union postcopy_ioctl_arg *arg,
+			    void __user *uarg)
+{
+	return postcopy_context_backing(object, &arg->context_backing);
 }
 
 static long context_region_list(void *object, union postcopy_ioctl_arg *arg,
@@ -316,6 +324,14 @@ static const struct postcopy_ioctl context_ioctls[] = {
 		.min_size = offsetofend(struct postcopy_helper_attach, reserved),
 		.size = sizeof(struct postcopy_helper_attach),
 		.run = context_helper_attach,
+		.copies_out = true,
+	},
+	{
+		.cmd = POSTCOPY_CONTEXT_BACKING,
+		.min_size = offsetofend(struct postcopy_context_backing, reserved),
+		.size = sizeof(struct postcopy_context_backing),
+		.run = context_backing,
+		/* There is nothing to: what has been done once is not an error. */
 		.copies_out = true,
 	},
 };

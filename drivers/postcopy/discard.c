@@ -95,6 +95,8 @@ static long shared_discard(struct postcopy_region *region,
 	for (i = 0; i < nr_ranges; i++) {
 		postcopy_region_indexes(region, ranges[i].offset,
 					ranges[i].length, &first, &nr);
+		/* Whether or not the file can be changed (seals, lack of memory). */
+		postcopy_shared_unmap(region, first, nr);
 		err = postcopy_shared_punch(region, first, nr);
 		if (err)
 			ret = err;

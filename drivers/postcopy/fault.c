@@ -230,7 +230,7 @@ static vm_fault_t fault_shared_present(struct postcopy_region *region,
 vm_fault_t postcopy_shared_fault(struct vm_fault *vmf)
 {
 	struct postcopy_region *region = vmf->vma->vm_private_data;
-	unsigned long index = vmf->pgoff - region->first;
+	unsigned long index = vmf->pgoff - region->backing_first;
 	vm_fault_t ret;
 	int srcu;
 
@@ -270,13 +270,14 @@ static bool fault_has_neighbour(struct vm_fault *vmf, pgoff_t first, pgoff_t las
 /**
  * postcopy_shared_map_pages() - ->map_pages of a shared region: fault-around
  * @vmf: a read fault
- * @first: page of the RAM image from which to map what is there
+ * @first: page of the file from which to map what is there
  * @last: the last such page
  *
  * Only the run of present pages around the fault is mapped, only if it is not the
  * first access thereabouts, and only where there is a page table: into an empty PMD
  * shmem's method might put a huge page. None goes away meanwhile, see shared.c on
- * collapsing.
+ * collapsing. But whoever maps a memfd himself can have it collapsed, and then page
+ * tables of all who map it go away. So nothing is mapped around a fault there.
  *
  * Context: as postcopy_private_fault(), and RCU read lock.
  */
@@ -284,24 +285,24 @@ vm_fault_t postcopy_shared_map_pages(struct vm_fault *vmf, pgoff_t first,
 				     pgoff_t last)
 {
 	struct postcopy_region *region = vmf->vma->vm_private_data;
-	unsigned long index = vmf->pgoff - region->first;
+	unsigned long index = vmf->pgoff - region->backing_first;
 	vm_fault_t ret = 0;
 	unsigned long i;
 	int srcu;
 
-	if (index >= region->nr_pages || pmd_none(*vmf->pmd) ||
-	    !fault_has_neighbour(vmf, first, last))
+	if (index >= region->nr_pages || region->backing_is_memfd ||
+	    pmd_none(*vmf->pmd) || !fault_has_neighbour(vmf, first, last))
 		return 0;
 	srcu = srcu_read_lock(&shared_faults);
 	if (!test_bit_acquire(index, region->present))
 		goto out;
-	for (i = index; region->first + i > first && i > 0; i--)
+	for (i = index; region->backing_first + i > first && i > 0; i--)
 		if (!test_bit(i - 1, region->present))
 			break;
-	first = region->first + i;
-	last = min(last, region->first + region->nr_pages - 1);
-	i = find_next_zero_bit(region->present, last - region->first + 1, index);
-	last = region->first + i - 1;
+	first = region->backing_first + i;
+	last = min(last, region->backing_first + region->nr_pages - 1);
+	i = find_next_zero_bit(region->present, last - region->backing_first + 1, index);
+	last = region->backing_first + i - 1;
 	ret = region->shmem_ops->map_pages(vmf, first, last);
 out:
 	srcu_read_unlock(&shared_faults, srcu);

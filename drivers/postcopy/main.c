@@ -54,17 +54,17 @@ static int __init postcopy_init(void)
 	err = zero_file_open();
 	if (err)
 		goto err_req;
-	postcopy_shared_init();
+	postcopy_backing_init();
 	err = misc_register(&postcopy_device);
 	if (err) {
 		pr_err("cannot register the device (error %d)\n", err);
-		goto err_shared;
+		goto err_backing;
 	}
 	postcopy_observe_init();
 	return 0;
 
-err_shared:
-	postcopy_shared_exit();
+err_backing:
+	postcopy_backing_exit();
 	fput(postcopy_zero_file);
 err_req:
 	postcopy_req_exit();
@@ -83,7 +83,7 @@ static void __exit postcopy_exit(void)
 	 * so wait until every thread has been off the CPU by its own choice.
 	 */
 	synchronize_rcu_tasks();
-	postcopy_shared_exit();
+	postcopy_backing_exit();
 	fput(postcopy_zero_file);
 	postcopy_req_exit();
 }

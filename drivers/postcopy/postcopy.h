@@ -13,7 +13,7 @@
  *	  mmap_lock of the owner or another process that maps it
  *	    context->lock
  *	      region->lock
- *	        regions table xa_lock
+ *	        xa_lock of the table of regions, of memfds
  *	bucket->lock (request.c)
  *	  region->queue_lock
  * The last two, region->claims_lock, region->mappers_lock and
@@ -40,6 +40,8 @@
 
 #include "compat.h"
 
+struct postcopy_memfd;
+
 struct postcopy_context {
 	struct kref kref;
 	struct rcu_head rcu;
@@ -54,6 +56,7 @@ struct postcopy_context {
 	 * is the same memory; until the file is released.
 	 */
 	struct list_head shared;
+	struct postcopy_memfd *memfd;	/* of POSTCOPY_CONTEXT_BACKING; set once */
 
 	atomic64_t list_seq;	/* postcopy_region_seq at the last REGION_LIST */
 };
@@ -90,8 +93,10 @@ struct postcopy_region {
 	char comm[TASK_COMM_LEN];
 	struct postcopy_bucket *buckets;
 
-	/* A shared region's memory; NULL for a private one. See shared.c */
+	/* A shared region's memory; NULL for a private one. See backing.c */
 	struct file *backing;
+	unsigned long backing_first;	/* page 0 is this page of backing */
+	bool backing_is_memfd;	/* which others may map without us */
 	const struct vm_operations_struct *shmem_ops;	/* what ours wrap */
 	struct list_head context_node;	/* context->shared, under context->lock */
 
@@ -176,7 +181,8 @@ extern atomic64_t postcopy_region_seq;
 extern wait_queue_head_t postcopy_region_wait;
 struct postcopy_region *postcopy_region_create(struct postcopy_context *context,
 					       struct vm_area_struct *vma,
-					       struct file *backing);
+					       struct file *backing,
+					       unsigned long backing_first);
 void postcopy_region_get(struct postcopy_region *region);
 void postcopy_region_put(struct postcopy_region *region);
 struct postcopy_region *postcopy_region_find(u64 id);
@@ -223,10 +229,19 @@ struct vm_area_struct *postcopy_private_next_vma(struct postcopy_region *region,
 /* child.c */
 void postcopy_child_adopt(struct vm_area_struct *vma, struct postcopy_region *region);
 
+/* backing.c */
+void postcopy_backing_init(void);
+void postcopy_backing_exit(void);
+struct file *postcopy_backing_get(struct postcopy_context *context,
+				  unsigned long first, unsigned long nr,
+				  unsigned long *file_first);
+int postcopy_backing_map(struct file *backing, struct vm_area_struct *vma);
+long postcopy_context_backing(struct postcopy_context *context,
+			      struct postcopy_context_backing *backing);
+void postcopy_backing_release(struct postcopy_context *context);
+
 /* shared.c */
 extern const struct vm_operations_struct postcopy_shared_vm_ops;
-void postcopy_shared_init(void);
-void postcopy_shared_exit(void);
 int postcopy_mmap_shared(struct postcopy_context *context,
 			 struct vm_area_struct *vma);
 int postcopy_mmap_helper(struct postcopy_region *region,
@@ -236,6 +251,8 @@ void postcopy_shared_forget(struct postcopy_context *context);
 long postcopy_shared_fill(struct postcopy_region *region,
 			  const void __user *data, unsigned long first,
 			  unsigned long nr, u64 *nr_filled);
+void postcopy_shared_unmap(struct postcopy_region *region, unsigned long first,
+			   unsigned long nr);
 long postcopy_shared_punch(struct postcopy_region *region, unsigned long first,
 			   unsigned long nr);
 int postcopy_shared_convert(struct postcopy_region *region);
@@ -443,6 +460,7 @@ long postcopy_region_convert(struct postcopy_region *region,
 union postcopy_ioctl_arg {
 	__u32 size;
 	struct postcopy_context_info context_info;
+	struct postcopy_context_backing context_backing;
 	struct postcopy_region_list region_list;
 	struct postcopy_region_info region_info;
 	struct postcopy_region_convert region_convert;

@@ -97,6 +97,7 @@ static int region_publish(struct postcopy_region *region)
  * @vma: the mapping, of the current process
  * @backing: the memory of a shared region, on which it takes a reference; NULL
  *	makes it a private one
+ * @backing_first: the page of @backing that is the first of the region
  *
  * Context: may sleep; mmap_lock of the current process is held for writing, and
  * context->lock.
@@ -104,7 +105,8 @@ static int region_publish(struct postcopy_region *region)
  */
 struct postcopy_region *postcopy_region_create(struct postcopy_context *context,
 					       struct vm_area_struct *vma,
-					       struct file *backing)
+					       struct file *backing,
+					       unsigned long backing_first)
 {
 	struct postcopy_region *region;
 	int err;
@@ -129,8 +131,11 @@ struct postcopy_region *postcopy_region_create(struct postcopy_context *context,
 	region->nr_pages = vma_pages(vma);
 	region->address = vma->vm_start;
 	region->first = vma->vm_pgoff;
-	if (backing)
+	if (backing) {
 		region->backing = get_file(backing);
+		region->backing_first = backing_first;
+		region->backing_is_memfd = context->memfd;
+	}
 	INIT_LIST_HEAD(&region->context_node);
 	region->alone_since_ns = ktime_get_ns();
 	region->kernel_faults = postcopy_policy_kernel_faults();

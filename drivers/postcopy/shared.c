@@ -2,12 +2,11 @@
 /*
  * Shared regions: shmem with our vm_ops wrapped around shmem's.
  *
- * The memory is an unlinked shmem file whose page n is page n of the RAM image.
- * Every mapping of the context maps it, with a struct file of its own so that
- * the core never merges VMAs, and with our vm_ops in front of shmem's: a page
- * that is present is for shmem to map, a missing one becomes a request, in
- * whatever process. The helper maps the same file with shmem's own vm_ops, or
- * has us write to it.
+ * The memory is a shmem file, see backing.c. Every mapping of the context maps
+ * it, with a struct file of its own so that the core never merges VMAs, and with our
+ * vm_ops in front of shmem's: a page that is present is for shmem to map, a missing
+ * one becomes a request, in whatever process. The helper maps the same file with
+ * shmem's own vm_ops, or has us write to it.
  *
  * VM_MIXEDMAP is set on these VMAs as long as they are ours. It keeps khugepaged
  * and MADV_COLLAPSE away, which would fill the missing pages of a huge page with
@@ -22,59 +21,12 @@
 #include <linux/file.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
-#include <linux/module.h>
-#include <linux/mount.h>
 #include <linux/mempolicy.h>
 #include <linux/sched/mm.h>
-#include <linux/shmem_fs.h>
 #include <linux/slab.h>
 #include <linux/uio.h>
 
 #include "postcopy.h"
-
-/*
- * A tmpfs of our own, so that a helper which asks for huge pages (MADV_HUGEPAGE on
- * its mapping, for ranges that it is going to fill as a whole) gets them whatever
- * the machine's default for shared memory is. NULL: shmem's own mount.
- */
-static struct vfsmount *shared_mount;
-
-/**
- * postcopy_shared_init() - make the file system of the shared regions
- */
-void __init postcopy_shared_init(void)
-{
-	char options[] = "huge=advise";
-	struct file_system_type *type;
-	struct vfsmount *mount;
-
-	if (!has_transparent_hugepage())
-		return;
-	type = get_fs_type("tmpfs");
-	if (!type)
-		return;
-	mount = vfs_kern_mount(type, SB_KERNMOUNT, type->name, options);
-	module_put(type->owner);	/* what put_filesystem() does */
-	if (!IS_ERR(mount))
-		shared_mount = mount;
-}
-
-/**
- * postcopy_shared_exit() - the module goes; converted memory keeps the mount
- */
-void postcopy_shared_exit(void)
-{
-	if (shared_mount)
-		kern_unmount(shared_mount);
-}
-
-static struct file *shared_backing(loff_t size)
-{
-	if (shared_mount)
-		return shmem_file_setup_with_mnt(shared_mount, "postcopy", size,
-						 VM_NORESERVE);
-	return shmem_file_setup("postcopy", size, VM_NORESERVE);
-}
 
 /* A process that maps the region. */
 struct postcopy_mapper {
@@ -181,21 +133,11 @@ const struct vm_operations_struct postcopy_shared_vm_ops = {
 #endif
 };
 
-/* Map the backing with shmem's vm_ops and a struct file of the VMA's own. */
-static int shared_map_backing(struct file *backing, struct vm_area_struct *vma)
+/* Map part of the region's file, with shmem's vm_ops. */
+static int shared_map(struct postcopy_region *region, struct vm_area_struct *vma)
 {
-	/* O_LARGEFILE: or shmem refuses a file of more than 2 GiB. */
-	struct file *file = dentry_open(&backing->f_path, O_RDWR | O_LARGEFILE,
-					backing->f_cred);
-	int err;
-
-	if (IS_ERR(file))
-		return PTR_ERR(file);
-	err = file->f_op->mmap(file, vma);
-	if (!err)
-		vma_set_file(vma, file);
-	fput(file);
-	return err;
+	vma->vm_pgoff = region->backing_first + (vma->vm_pgoff - region->first);
+	return postcopy_backing_map(region->backing, vma);
 }
 
 /**
@@ -239,14 +181,14 @@ static struct postcopy_region *shared_create(struct postcopy_context *context,
 					     struct vm_area_struct *vma)
 {
 	struct postcopy_region *region;
+	unsigned long backing_first;
 	struct file *backing;
 
-	backing = shared_backing((loff_t)(vma->vm_pgoff + vma_pages(vma)) << PAGE_SHIFT);
+	backing = postcopy_backing_get(context, vma->vm_pgoff, vma_pages(vma),
+				       &backing_first);
 	if (IS_ERR(backing))
 		return ERR_CAST(backing);
-	/* Or no write goes beyond 2 GiB. */
-	backing->f_flags |= O_LARGEFILE;
-	region = postcopy_region_create(context, vma, backing);
+	region = postcopy_region_create(context, vma, backing, backing_first);
 	fput(backing);
 	if (IS_ERR(region))
 		return region;
@@ -289,7 +231,8 @@ static struct postcopy_region *shared_find_or_create(struct postcopy_context *co
  * Makes a region, or maps one that is there.
  *
  * Context: may sleep; mmap_lock is held for writing.
- * Return: 0; EINVAL if it overlaps a region but is not inside it; ENOMEM ...
+ * Return: 0; EINVAL if it overlaps a region but is not inside it; ENXIO if the
+ * context's memfd is not for it; ENOMEM ...
  */
 int postcopy_mmap_shared(struct postcopy_context *context,
 			 struct vm_area_struct *vma)
@@ -306,7 +249,7 @@ int postcopy_mmap_shared(struct postcopy_context *context,
 	}
 	/* region->state changes under context->lock. */
 	converted = region->state == POSTCOPY_REGION_CONVERTED;
-	err = shared_map_backing(region->backing, vma);
+	err = shared_map(region, vma);
 	if (!err && !converted) {
 		region->shmem_ops = vma->vm_ops;
 		vm_flags_set(vma, VM_MIXEDMAP);
@@ -348,7 +291,7 @@ int postcopy_mmap_helper(struct postcopy_region *region,
 		return err;
 	if (!shared_contains(region, vma))
 		return -EINVAL;
-	err = shared_map_backing(region->backing, vma);
+	err = shared_map(region, vma);
 	if (err)
 		return err;
 	vm_flags_set(vma, VM_DONTEXPAND | VM_NOHUGEPAGE | VM_DONTDUMP);
@@ -400,7 +343,7 @@ long postcopy_shared_fill(struct postcopy_region *region,
 	ssize_t written = 0;
 
 	while ((run = shared_missing_run(region, &index, end))) {
-		loff_t pos = (loff_t)(region->first + index) << PAGE_SHIFT;
+		loff_t pos = (loff_t)(region->backing_first + index) << PAGE_SHIFT;
 		struct iov_iter iter;
 
 		iov_iter_ubuf(&iter, ITER_SOURCE,
@@ -441,13 +384,29 @@ long postcopy_shared_punch(struct postcopy_region *region, unsigned long first,
 	for (; (run = shared_missing_run(region, &first, end)); first += run) {
 		ret = vfs_fallocate(region->backing,
 				    FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-				    (loff_t)(region->first + first) << PAGE_SHIFT,
+				    (loff_t)(region->backing_first + first) << PAGE_SHIFT,
 				    (loff_t)run << PAGE_SHIFT);
 		if (ret)
 			return ret;
 		cond_resched();
 	}
 	return 0;
+}
+
+/**
+ * postcopy_shared_unmap() - pages are no longer mapped, by anybody
+ * @region: shared
+ * @first: index of the first page
+ * @nr: pages
+ *
+ * Context: sleeps.
+ */
+void postcopy_shared_unmap(struct postcopy_region *region, unsigned long first,
+			   unsigned long nr)
+{
+	unmap_mapping_range(region->backing->f_mapping,
+			    (loff_t)(region->backing_first + first) << PAGE_SHIFT,
+			    (loff_t)nr << PAGE_SHIFT, 0);
 }
 
 /* Give all of the region's VMAs in a process back to shmem. */

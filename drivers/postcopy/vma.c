@@ -87,7 +87,7 @@ int postcopy_mmap_private(struct postcopy_context *context,
 	if (IS_ERR(file))
 		return PTR_ERR(file);
 	mutex_lock(&context->lock);
-	region = postcopy_region_create(context, vma, NULL);
+	region = postcopy_region_create(context, vma, NULL, 0);
 	mutex_unlock(&context->lock);
 	if (IS_ERR(region)) {
 		fput(file);

@@ -684,6 +684,23 @@ TEST_F(convert, with_retire_lets_the_module_go_while_the_owner_keeps_its_context
 	EXPECT_EQ(0, module_load());
 }
 
+/* An open file that only reads is counted where one that writes is not. */
+TEST(with_retire_lets_go_of_a_context_opened_read_only)
+{
+	struct region r;
+	int context = open(POSTCOPY_DEVICE, O_RDONLY | O_CLOEXEC);
+
+	ASSERT_LE(0, context);
+	ASSERT_EQ(0, region_map_in(&r, context, 0, 4, PROT_READ));
+	ASSERT_EQ(0, region_attach(&r));
+	ASSERT_EQ(0, pages_fill(&r, 0, 4, NULL));
+	ASSERT_EQ(0, region_convert(&r, POSTCOPY_CONVERT_RETIRE_CONTEXT, NULL));
+	EXPECT_EQ(0, pages_wrong(&r, 0, 4));
+	EXPECT_EQ(MAP_FAILED, mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, context, 0));
+	EXPECT_EQ(EACCES, errno);
+	region_close(&r);
+}
+
 TEST_F(convert, with_retire_leaves_a_context_that_has_another_region)
 {
 	struct postcopy_context_info info = { .size = sizeof(info) };

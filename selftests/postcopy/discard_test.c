@@ -12,74 +12,17 @@
 #include <unistd.h>
 
 #include "kselftest_harness.h"
-#include "postcopy_test.h"
+#include "fixtures.h"
 
 #define NR_PAGES	256UL
 
-FIXTURE(discard)
-{
-	struct region r;
-};
-
-FIXTURE_VARIANT(discard)
-{
-	int map_flags;
-};
-
-FIXTURE_VARIANT_ADD(discard, in_a_private_region)
-{
-	.map_flags = MAP_PRIVATE,
-};
-
-FIXTURE_VARIANT_ADD(discard, in_a_shared_region)
-{
-	.map_flags = MAP_SHARED,
-};
-
-FIXTURE_SETUP(discard)
-{
-	struct region *r = &self->r;
-
-	r->context = open(POSTCOPY_DEVICE, O_RDWR | O_CLOEXEC);
-	ASSERT_LE(0, r->context);
-	r->helper = -1;
-	r->offset = 1UL << 30;
-	r->length = NR_PAGES * PAGE;
-	r->address = mmap(NULL, r->length, PROT_READ | PROT_WRITE, variant->map_flags,
-			  r->context, r->offset);
-	ASSERT_NE(MAP_FAILED, r->address);
-	r->id = region_find(r->context, getpid(), r->address);
-	ASSERT_EQ(0, region_attach(r));
-}
-
-FIXTURE_TEARDOWN(discard)
-{
-	region_close(&self->r);
-}
-
-static int discard_ranges(struct region *r, const struct postcopy_range *ranges, uint32_t nr,
-			  uint64_t *nr_discarded)
-{
-	struct postcopy_pages_discard discard = {
-		.size = sizeof(discard),
-		.ranges = (uintptr_t)ranges,
-		.nr_ranges = nr,
-	};
-
-	if (ioctl(r->helper, POSTCOPY_PAGES_DISCARD, &discard))
-		return -errno;
-	*nr_discarded = discard.out_nr_discarded;
-	return 0;
-}
+FIXTURE_PRIVATE_AND_SHARED(discard, NR_PAGES)
 
 static int discard(struct region *r, size_t first, size_t nr, uint64_t *nr_discarded)
 {
-	struct postcopy_range range = {
-		.offset = r->offset + first * PAGE,
-		.length = nr * PAGE,
-	};
+	struct postcopy_range range = pages_range(r, first, nr);
 
-	return discard_ranges(r, &range, 1, nr_discarded);
+	return pages_discard(r, &range, 1, nr_discarded);
 }
 
 TEST_F(discard, a_discarded_page_waits_and_gets_its_new_content)
@@ -149,12 +92,12 @@ TEST_F(discard, takes_many_ranges_at_once)
 		ranges[i].offset = self->r.offset + 2 * i * PAGE;
 		ranges[i].length = PAGE;
 	}
-	ASSERT_EQ(0, discard_ranges(&self->r, ranges, NR_PAGES / 2, &nr));
+	ASSERT_EQ(0, pages_discard(&self->r, ranges, NR_PAGES / 2, &nr));
 	EXPECT_EQ(NR_PAGES / 2, nr);
 	for (i = 0; i < NR_PAGES; i++)
 		ASSERT_EQ(i % 2, page_is_present(&self->r, i));
 	/* The same again changes nothing. */
-	ASSERT_EQ(0, discard_ranges(&self->r, ranges, NR_PAGES / 2, &nr));
+	ASSERT_EQ(0, pages_discard(&self->r, ranges, NR_PAGES / 2, &nr));
 	EXPECT_EQ(0, nr);
 }
 
@@ -167,7 +110,7 @@ TEST_F(discard, one_bad_range_changes_nothing)
 	uint64_t nr = 0;
 
 	ASSERT_EQ(0, pages_fill(&self->r, 0, 1, NULL));
-	EXPECT_EQ(-EINVAL, discard_ranges(&self->r, ranges, 2, &nr));
+	EXPECT_EQ(-EINVAL, pages_discard(&self->r, ranges, 2, &nr));
 	EXPECT_EQ(1, page_is_present(&self->r, 0));
 }
 

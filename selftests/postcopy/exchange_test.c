@@ -8,7 +8,7 @@
 #include <sys/mman.h>
 
 #include "kselftest_harness.h"
-#include "postcopy_test.h"
+#include "fixtures.h"
 
 #define NR_PAGES	256UL
 #define OFFSET		(5UL << 30)
@@ -57,27 +57,11 @@ static int call(struct region *r, struct postcopy_helper_exchange *exchange, siz
 
 #define NO_PAGE	NR_PAGES
 
-static void start_readers(struct __test_metadata *_metadata, struct region *r,
+static void serve_readers(struct __test_metadata *_metadata, struct region *r,
 			  struct access *a, size_t nr)
 {
-	size_t i;
-
-	for (i = 0; i < nr; i++) {
-		ASSERT_EQ(0, access_start(&a[i], ACCESS_READ, page_at(r, i), 0));
-		ASSERT_TRUE(access_wait_blocked(&a[i]));
-	}
-}
-
-static void finish_readers(struct __test_metadata *_metadata, struct region *r,
-			   struct access *a, size_t nr)
-{
-	size_t i;
-
 	ASSERT_EQ(0, pages_fill(r, 0, nr, NULL));
-	for (i = 0; i < nr; i++) {
-		ASSERT_TRUE(access_wait_done(&a[i]));
-		EXPECT_EQ(page_word(r, i, 0), a[i].value);
-	}
+	finish_readers(_metadata, r, a, nr);
 }
 
 TEST_F(exchange, says_in_the_features_that_it_is_there)
@@ -145,7 +129,7 @@ TEST_F(exchange, hands_out_all_that_is_queued_in_order_at_most_16_at_once)
 	ASSERT_EQ(4, self->exchange.out_nr_requests);
 	EXPECT_EQ(OFFSET + 16 * PAGE, self->request[0].offset);
 	EXPECT_EQ(-EAGAIN, call(&self->r, &self->exchange, NO_PAGE));
-	finish_readers(_metadata, &self->r, a, 20);
+	serve_readers(_metadata, &self->r, a, 20);
 }
 
 TEST_F(exchange, without_room_for_requests_only_fills)
@@ -161,7 +145,7 @@ TEST_F(exchange, without_room_for_requests_only_fills)
 	EXPECT_EQ(0, self->exchange.out_nr_requests);
 	ASSERT_EQ(0, region_info(&self->r, &info));
 	EXPECT_EQ(1, info.out_nr_queued);
-	finish_readers(_metadata, &self->r, &a, 1);
+	serve_readers(_metadata, &self->r, &a, 1);
 }
 
 /* Reads nothing if the pages are refused. */
@@ -188,7 +172,7 @@ TEST_F(exchange, with_bad_pages_loses_no_request)
 	EXPECT_EQ(0, page_is_present(&self->r, 0));
 	ASSERT_EQ(0, call(&self->r, &self->exchange, NO_PAGE));
 	EXPECT_EQ(1, self->exchange.out_nr_requests);
-	finish_readers(_metadata, &self->r, &a, 1);
+	serve_readers(_metadata, &self->r, &a, 1);
 }
 
 TEST_F(exchange, into_a_bad_array_loses_no_request)
@@ -217,7 +201,7 @@ TEST_F(exchange, into_a_bad_array_loses_no_request)
 	ASSERT_EQ(3, self->exchange.out_nr_requests);
 	for (i = 0; i < 3; i++)
 		EXPECT_EQ(OFFSET + i * PAGE, self->request[i].offset);
-	finish_readers(_metadata, &self->r, a, 3);
+	serve_readers(_metadata, &self->r, a, 3);
 }
 
 /* The array could be written, what says how many are in it could not. */
@@ -238,7 +222,7 @@ TEST_F(exchange, whose_result_cannot_be_written_loses_no_request)
 	ASSERT_EQ(2, exchange->out_nr_requests);
 	EXPECT_EQ(OFFSET, self->request[0].offset);
 	EXPECT_EQ(OFFSET + PAGE, self->request[1].offset);
-	finish_readers(_metadata, &self->r, a, 2);
+	serve_readers(_metadata, &self->r, a, 2);
 }
 
 TEST_F(exchange, requests_it_handed_out_come_again_if_the_helper_goes)
@@ -316,7 +300,7 @@ TEST_F(exchange, waits_for_a_request_after_its_page_is_there)
 	EXPECT_EQ(PAGE, w.exchange.out_length);
 	EXPECT_EQ(1, w.exchange.out_nr_requests);
 	EXPECT_EQ(OFFSET, w.request.offset);
-	finish_readers(_metadata, &self->r, &a, 1);
+	serve_readers(_metadata, &self->r, &a, 1);
 }
 
 static void ignore_signal(int sig)

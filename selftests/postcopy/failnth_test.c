@@ -32,6 +32,7 @@ struct state {
 	char *data;
 	/* What the operation has made, for undo */
 	int fd;
+	int memfd;
 	char *memory;
 	struct postcopy_request requests[4];
 };
@@ -40,6 +41,47 @@ static int op_open(struct state *s)
 {
 	s->fd = open(POSTCOPY_DEVICE, O_RDWR | O_CLOEXEC);
 	return s->fd < 0 ? -errno : 0;
+}
+
+/* A context and a memfd of its own. */
+static int prepare_backing(struct state *s)
+{
+	s->memfd = memfd_create("ram", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (s->memfd < 0 || ftruncate(s->memfd, NR_PAGES * PAGE) ||
+	    fcntl(s->memfd, F_ADD_SEALS, F_SEAL_SHRINK))
+		return -errno;
+	return op_open(s);
+}
+
+static int op_backing(struct state *s)
+{
+	struct postcopy_context_backing backing = {
+		.size = sizeof(backing),
+		.length = NR_PAGES * PAGE,
+		.fd = s->memfd,
+	};
+
+	return ioctl(s->fd, POSTCOPY_CONTEXT_BACKING, &backing) ? -errno : 0;
+}
+
+static int prepare_map_backing(struct state *s)
+{
+	return prepare_backing(s) ?: op_backing(s);
+}
+
+static int op_map_backing(struct state *s)
+{
+	s->memory = mmap(NULL, NR_PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, s->fd, 0);
+	return s->memory == MAP_FAILED ? -errno : 0;
+}
+
+/* Whatever has failed, nothing of it keeps the memfd writable. */
+static void finish_backing(struct state *s)
+{
+	close(s->fd);
+	if (!wait_until(!fcntl(s->memfd, F_ADD_SEALS, F_SEAL_WRITE)))
+		abort();
+	close(s->memfd);
 }
 
 static int map_context(struct state *s, int flags, uint64_t offset, size_t length)
@@ -321,6 +363,9 @@ static const struct op {
 	{ "open", PRIVATE, NULL, op_open, undo_fd },
 	{ "mmap private", PRIVATE, NULL, op_map_private, undo_memory },
 	{ "mmap shared", PRIVATE, NULL, op_map_shared, undo_memory },
+	{ "CONTEXT_BACKING", PRIVATE, prepare_backing, op_backing, NULL, finish_backing },
+	{ "mmap of a memfd", PRIVATE, prepare_map_backing, op_map_backing, undo_memory,
+	  finish_backing },
 	{ "mmap again", SHARED, NULL, op_map_again, undo_memory },
 	{ "mmap of the helper fd", SHARED, NULL, op_map_helper, undo_memory },
 	{ "HELPER_ATTACH", PRIVATE, op_detach, op_attach, NULL },
@@ -352,20 +397,7 @@ static const struct op {
 
 static int state_make(struct state *s)
 {
-	struct region *r = &s->r;
-
-	r->context = open(POSTCOPY_DEVICE, O_RDWR | O_CLOEXEC);
-	if (r->context < 0)
-		return -errno;
-	r->helper = -1;
-	r->offset = 1UL << 30;
-	r->length = NR_PAGES * PAGE;
-	r->address = mmap(NULL, r->length, PROT_READ | PROT_WRITE,
-			  s->shared ? MAP_SHARED : MAP_PRIVATE, r->context, r->offset);
-	if (r->address == MAP_FAILED)
-		return -errno;
-	r->id = region_find(r->context, getpid(), r->address);
-	return r->id ? region_attach(r) : -ENOENT;
+	return region_make(&s->r, s->shared ? MAP_SHARED : MAP_PRIVATE, 1UL << 30, NR_PAGES);
 }
 
 /* Fault injection. Reading and writing the file may be what fails: try again. */

@@ -13,53 +13,12 @@
 #include <sys/uio.h>
 
 #include "kselftest_harness.h"
-#include "postcopy_test.h"
+#include "fixtures.h"
 
 #define NR_PAGES	64UL
 #define NR_THREADS	64
 
-FIXTURE(fault)
-{
-	struct region r;
-	/* Its neighbours in the same process, in variants that have some */
-	struct region before, after;
-};
-
-FIXTURE_VARIANT(fault)
-{
-	uint64_t offset;
-	bool neighbours;
-};
-
-FIXTURE_VARIANT_ADD(fault, alone)
-{
-	.offset = 0,
-};
-
-FIXTURE_VARIANT_ADD(fault, among_others)
-{
-	.offset = 5UL << 30,
-	.neighbours = true,
-};
-
-FIXTURE_SETUP(fault)
-{
-	if (variant->neighbours)
-		ASSERT_EQ(0, region_map(&self->before, 0, NR_PAGES));
-	ASSERT_EQ(0, region_map(&self->r, variant->offset, NR_PAGES));
-	if (variant->neighbours)
-		ASSERT_EQ(0, region_map(&self->after, variant->offset, NR_PAGES));
-	ASSERT_EQ(0, region_attach(&self->r));
-}
-
-FIXTURE_TEARDOWN(fault)
-{
-	region_close(&self->r);
-	if (variant->neighbours) {
-		region_close(&self->before);
-		region_close(&self->after);
-	}
-}
+FIXTURE_ALONE_AND_AMONG_OTHERS(fault, NR_PAGES)
 
 TEST_F(fault, a_read_waits_for_its_page)
 {

@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 
 #include "kselftest_harness.h"
-#include "postcopy_test.h"
+#include "fixtures.h"
 
 #define NR_PAGES	1024UL
 #define OFFSET		(3UL << 30)
@@ -31,29 +31,6 @@ FIXTURE_SETUP(helper)
 FIXTURE_TEARDOWN(helper)
 {
 	region_close(&self->r);
-}
-
-static void start_readers(struct __test_metadata *_metadata, struct region *r,
-			  struct access *a, size_t nr)
-{
-	size_t i;
-
-	for (i = 0; i < nr; i++) {
-		ASSERT_EQ(0, access_start(&a[i], ACCESS_READ, page_at(r, i), 0));
-		ASSERT_TRUE(access_wait_blocked(&a[i]));
-	}
-}
-
-static void finish_readers(struct __test_metadata *_metadata, struct region *r,
-			   struct access *a, size_t nr)
-{
-	size_t i;
-
-	for (i = 0; i < nr; i++) {
-		ASSERT_TRUE(access_wait_done(&a[i]));
-		EXPECT_EQ(0, a[i].signal);
-		EXPECT_EQ(page_word(r, i, 0), a[i].value);
-	}
 }
 
 /* Each of the first @nr pages is asked for once and nothing else is. */
@@ -815,6 +792,60 @@ TEST(a_memory_limit_of_the_owner_ends_the_owner)
 	close(r.helper);
 	close(r.context);
 	EXPECT_TRUE(wait_until(rmdir("/sys/fs/cgroup/postcopy_limit") == 0));
+}
+
+/* A shared page is charged to whoever writes it. The next helper goes on where it died. */
+TEST(a_memory_limit_of_the_helper_of_a_shared_region_ends_the_helper_and_no_page)
+{
+	struct postcopy_region_info info;
+	size_t page, present = 0;
+	struct access a;
+	struct region r;
+	int status;
+	pid_t pid;
+
+	if (file_write("/sys/fs/cgroup/cgroup.subtree_control", "+memory") ||
+	    (mkdir("/sys/fs/cgroup/postcopy_helper", 0755) && errno != EEXIST) ||
+	    file_write("/sys/fs/cgroup/postcopy_helper/memory.max", "4M"))
+		SKIP(return, "no memory cgroups");
+	file_write("/sys/fs/cgroup/postcopy_helper/memory.swap.max", "0");
+	ASSERT_EQ(0, region_make(&r, MAP_SHARED, OFFSET, 4096));
+	region_detach(&r);
+	ASSERT_EQ(0, access_start(&a, ACCESS_READ, page_at(&r, 4095), 0));
+	ASSERT_TRUE(access_wait_blocked(&a));
+	pid = fork_child();
+	if (!pid) {
+		if (file_write("/sys/fs/cgroup/postcopy_helper/cgroup.procs", "0"))
+			_exit(1);
+		if (region_attach(&r))
+			_exit(2);
+		for (page = 0; page < 4096; page += 16)
+			if (pages_fill(&r, page, 16, NULL))
+				_exit(3);
+		_exit(0);
+	}
+	ASSERT_EQ(0, wait_child(pid, &status));
+	/* Killed, or told so */
+	EXPECT_TRUE((WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) ||
+		    WEXITSTATUS(status) == 3)
+		TH_LOG("status %#x", status);
+	EXPECT_FALSE(access_is_done(&a));
+	ASSERT_EQ(0, region_attach(&r));
+	ASSERT_EQ(0, region_info(&r, &info));
+	EXPECT_LT(0, info.out_nr_present);
+	EXPECT_GT(4096, info.out_nr_present);
+	for (page = 0; page < 4096; page++) {
+		if (page_is_present(&r, page) != 1)
+			continue;
+		present++;
+		EXPECT_TRUE(page_is_right(&r, page, page_at(&r, page)));
+	}
+	EXPECT_EQ(present, info.out_nr_present);
+	ASSERT_EQ(0, pages_fill(&r, 0, 4096, NULL));
+	ASSERT_TRUE(access_wait_done(&a));
+	EXPECT_EQ(0, pages_wrong(&r, 0, 4096));
+	region_close(&r);
+	EXPECT_TRUE(wait_until(rmdir("/sys/fs/cgroup/postcopy_helper") == 0));
 }
 
 TEST_HARNESS_MAIN

@@ -6,6 +6,8 @@
  */
 #include <fcntl.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "kselftest_harness.h"
 #include "postcopy_test.h"
@@ -20,6 +22,7 @@ union argument {
 		uint32_t flags;
 	};
 	struct postcopy_context_info context_info;
+	struct postcopy_context_backing backing;
 	struct postcopy_region_list list;
 	struct postcopy_helper_attach attach;
 	struct postcopy_region_info info;
@@ -35,9 +38,17 @@ static struct region *valid_region;
 static uint64_t valid_bitmap[NR_PAGES / 64];
 static struct postcopy_range valid_range;
 static char valid_data[PAGE] __attribute__((aligned(4096)));
+static int valid_memfd;
 
 static void make_context_info(union argument *a)
 {
+}
+
+static void make_backing(union argument *a)
+{
+	a->backing.fd = valid_memfd;
+	a->backing.offset = valid_region->offset;
+	a->backing.length = PAGE;
 }
 
 static void make_list(union argument *a)
@@ -97,7 +108,7 @@ static void make_query(union argument *a)
 
 /*
  * @valid: what a valid call gives on the fixture's region, which has a helper, is
- * private and misses pages
+ * private and misses pages; its context has a memfd for shared ones
  */
 static const struct call {
 	const char *name;
@@ -111,6 +122,9 @@ static const struct call {
 } calls[] = {
 	{ "CONTEXT_INFO", POSTCOPY_CONTEXT_INFO, false, sizeof(struct postcopy_context_info),
 	  RESERVED(postcopy_context_info), 0, 0, make_context_info },
+	{ "CONTEXT_BACKING", POSTCOPY_CONTEXT_BACKING, false,
+	  sizeof(struct postcopy_context_backing),
+	  RESERVED(postcopy_context_backing), 0, EBUSY, make_backing },
 	{ "REGION_LIST", POSTCOPY_REGION_LIST, false, sizeof(struct postcopy_region_list),
 	  NO_RESERVED, 0, 0, make_list },
 	{ "HELPER_ATTACH", POSTCOPY_HELPER_ATTACH, false, sizeof(struct postcopy_helper_attach),
@@ -154,9 +168,17 @@ FIXTURE(ioctl)
 
 FIXTURE_SETUP(ioctl)
 {
+	struct postcopy_context_backing backing = { .size = sizeof(backing), .length = PAGE };
+
 	ASSERT_EQ(0, region_map(&self->r, OFFSET, NR_PAGES));
 	ASSERT_EQ(0, region_attach(&self->r));
 	valid_region = &self->r;
+	valid_memfd = memfd_create("ram", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	ASSERT_LE(0, valid_memfd);
+	ASSERT_EQ(0, ftruncate(valid_memfd, PAGE));
+	ASSERT_EQ(0, fcntl(valid_memfd, F_ADD_SEALS, F_SEAL_SHRINK));
+	backing.fd = valid_memfd;
+	ASSERT_EQ(0, ioctl(self->r.context, POSTCOPY_CONTEXT_BACKING, &backing));
 	/* Ends where a page does, and nothing is mapped behind it. */
 	self->argument = mmap(NULL, sizeof(*self->argument) + PAGE, PROT_READ | PROT_WRITE,
 			      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -166,6 +188,7 @@ FIXTURE_SETUP(ioctl)
 
 FIXTURE_TEARDOWN(ioctl)
 {
+	close(valid_memfd);
 	region_close(&self->r);
 }
 

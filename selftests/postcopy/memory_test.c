@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #include "kselftest_harness.h"
-#include "postcopy_test.h"
+#include "fixtures.h"
 
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE	25
@@ -36,46 +36,7 @@
 #define NR_PAGES	512UL
 #define CGROUP		"/sys/fs/cgroup/postcopy_frozen"
 
-FIXTURE(memory)
-{
-	struct region r;
-};
-
-FIXTURE_VARIANT(memory)
-{
-	int flags;
-};
-
-FIXTURE_VARIANT_ADD(memory, private)
-{
-	.flags = MAP_PRIVATE,
-};
-
-FIXTURE_VARIANT_ADD(memory, shared)
-{
-	.flags = MAP_SHARED,
-};
-
-FIXTURE_SETUP(memory)
-{
-	struct region *r = &self->r;
-
-	r->context = open(POSTCOPY_DEVICE, O_RDWR | O_CLOEXEC);
-	ASSERT_LE(0, r->context);
-	r->helper = -1;
-	r->offset = 1UL << 30;
-	r->length = NR_PAGES * PAGE;
-	r->address = mmap(NULL, r->length, PROT_READ | PROT_WRITE, variant->flags, r->context,
-			  r->offset);
-	ASSERT_NE(MAP_FAILED, r->address);
-	r->id = region_find(r->context, getpid(), r->address);
-	ASSERT_EQ(0, region_attach(r));
-}
-
-FIXTURE_TEARDOWN(memory)
-{
-	region_close(&self->r);
-}
+FIXTURE_PRIVATE_AND_SHARED(memory, NR_PAGES)
 
 /* Pins */
 

@@ -161,6 +161,28 @@ TEST_F(observe, debugfs_shows_each_region_until_it_ends)
 	EXPECT_EQ(NULL, strstr(text, wanted));
 }
 
+/* More than fits in what one read is given */
+TEST_F(observe, debugfs_shows_each_of_many_regions_once)
+{
+	struct region r[64];
+	char wanted[32];
+	const char *text;
+	unsigned int i;
+
+	for (i = 0; i < 64; i++)
+		ASSERT_EQ(0, region_map(&r[i], 0, 1));
+	text = file_text(REGIONS, self->text, sizeof(self->text));
+	for (i = 0; i < 64; i++) {
+		const char *found;
+
+		snprintf(wanted, sizeof(wanted), "region %llu: ", (unsigned long long)r[i].id);
+		found = strstr(text, wanted);
+		ASSERT_NE(NULL, found);
+		EXPECT_EQ(NULL, strstr(found + 1, wanted));
+		region_close(&r[i]);
+	}
+}
+
 TEST_F(observe, debugfs_is_for_root_only_and_shows_no_kernel_address)
 {
 	struct stat st;

@@ -121,6 +121,34 @@ TEST_F(policy, a_request_that_is_not_answered_gets_sigbus_until_it_is)
 	EXPECT_EQ(0, pages_wrong(&self->r, 3, 1));
 }
 
+/* From user mode and from a system call, whoever made the request. */
+TEST_F(policy, all_who_wait_for_a_page_get_sigbus_in_time)
+{
+	struct access a[4];
+	size_t i;
+
+	ASSERT_EQ(0, region_attach(&self->r));
+	ASSERT_EQ(0, policy_set(&self->r, 0, LIMIT_MS));
+	for (i = 0; i < 4; i++)
+		ASSERT_EQ(0, access_start(&a[i], i % 2 ? ACCESS_WRITE_CALL : ACCESS_READ,
+					  page_at(&self->r, 3), 0));
+	for (i = 0; i < 4; i++) {
+		ASSERT_TRUE(access_wait_done(&a[i]));
+		EXPECT_EQ(i % 2 ? -EFAULT : 0, a[i].error);
+		EXPECT_EQ(i % 2 ? 0 : SIGBUS, a[i].signal);
+	}
+}
+
+TEST_F(policy, of_a_dead_region_is_refused)
+{
+	struct postcopy_region_policy policy = { .size = sizeof(policy) };
+
+	ASSERT_EQ(0, region_attach(&self->r));
+	ASSERT_EQ(0, munmap(self->r.address, self->r.length));
+	EXPECT_EQ(-1, ioctl(self->r.helper, POSTCOPY_REGION_POLICY, &policy));
+	EXPECT_EQ(ESRCH, errno);
+}
+
 TEST_F(policy, refuses_what_it_does_not_know)
 {
 	struct postcopy_region_policy policy = {
@@ -215,6 +243,50 @@ TEST_F(policy, kernel_faults_never_fails_a_system_call_at_once)
 	EXPECT_TRUE(access_wait_done(&a));
 	region_close(&r);
 	EXPECT_NE(0, file_write(PARAMETERS "kernel_faults", "sometimes"));
+}
+
+static pid_t write_as_nobody(void)
+{
+	int context = open(POSTCOPY_DEVICE, O_RDWR | O_CLOEXEC);
+	pid_t pid = fork_child();
+
+	if (!pid) {
+		struct region r;
+		int pipe_fds[2];
+
+		if (pipe(pipe_fds) || setresuid(65534, 65534, 65534) ||
+		    region_map_in(&r, context, 0, NR_PAGES, PROT_READ | PROT_WRITE))
+			_exit(1);
+		_exit(write(pipe_fds[1], page_at(&r, 0), 8) == -1 && errno == EFAULT ? 0 : 2);
+	}
+	close(context);
+	return pid;
+}
+
+TEST_F(policy, kernel_faults_cap_lets_only_those_wait_who_may_trace)
+{
+	char text[16] = "";
+	struct region r;
+	struct access a;
+	int fd, status;
+	pid_t pid;
+
+	ASSERT_EQ(0, file_write(PARAMETERS "kernel_faults", "cap"));
+	ASSERT_LE(0, fd = open(PARAMETERS "kernel_faults", O_RDONLY | O_CLOEXEC));
+	EXPECT_EQ(4, read(fd, text, sizeof(text)));
+	EXPECT_STREQ("cap\n", text);
+	close(fd);
+	ASSERT_EQ(0, region_map(&r, 0, NR_PAGES));
+	ASSERT_EQ(0, access_start(&a, ACCESS_WRITE_CALL, page_at(&r, 0), 8));
+	EXPECT_TRUE(access_wait_blocked(&a));
+	pid = write_as_nobody();
+	ASSERT_EQ(0, wait_child(pid, &status));
+	EXPECT_EQ(0, status);
+	ASSERT_EQ(0, region_attach(&r));
+	ASSERT_EQ(0, pages_fill(&r, 0, 1, NULL));
+	EXPECT_TRUE(access_wait_done(&a));
+	EXPECT_EQ(0, a.error);
+	region_close(&r);
 }
 
 TEST_F(policy, limits_are_kept)

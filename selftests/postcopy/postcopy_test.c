@@ -75,6 +75,21 @@ int region_map(struct region *r, uint64_t offset, size_t nr_pages)
 	return region_map_in(r, context, offset, nr_pages, PROT_READ | PROT_WRITE);
 }
 
+int region_make(struct region *r, int flags, uint64_t offset, size_t nr_pages)
+{
+	r->helper = -1;
+	r->offset = offset;
+	r->length = nr_pages * PAGE;
+	r->context = open(POSTCOPY_DEVICE, O_RDWR | O_CLOEXEC);
+	if (r->context < 0)
+		return -errno;
+	r->address = mmap(NULL, r->length, PROT_READ | PROT_WRITE, flags, r->context, offset);
+	if (r->address == MAP_FAILED)
+		return -errno;
+	r->id = region_find(r->context, getpid(), r->address);
+	return r->id ? region_attach(r) : -ENOENT;
+}
+
 int region_attach(struct region *r)
 {
 	struct postcopy_helper_attach attach = {
@@ -255,10 +270,7 @@ int pages_fill(struct region *r, size_t first, size_t nr, uint64_t *nr_filled)
 
 int pages_zero(struct region *r, size_t first, size_t nr, uint64_t *nr_zeroed)
 {
-	struct postcopy_range range = {
-		.offset = r->offset + first * PAGE,
-		.length = nr * PAGE,
-	};
+	struct postcopy_range range = pages_range(r, first, nr);
 	struct postcopy_pages_zero zero = {
 		.size = sizeof(zero),
 		.ranges = (uintptr_t)&range,
@@ -270,6 +282,33 @@ int pages_zero(struct region *r, size_t first, size_t nr, uint64_t *nr_zeroed)
 	if (nr_zeroed)
 		*nr_zeroed = zero.out_nr_zeroed;
 	return zero.out_nr_ranges == 1 ? 0 : -EPROTO;
+}
+
+int pages_present(struct region *r, size_t first, size_t nr)
+{
+	struct postcopy_range range = pages_range(r, first, nr);
+	struct postcopy_pages_present present = {
+		.size = sizeof(present),
+		.ranges = (uintptr_t)&range,
+		.nr_ranges = 1,
+	};
+
+	return ioctl(r->helper, POSTCOPY_PAGES_PRESENT, &present) ? -errno : 0;
+}
+
+int pages_discard(struct region *r, const struct postcopy_range *ranges, uint32_t nr,
+		  uint64_t *nr_discarded)
+{
+	struct postcopy_pages_discard discard = {
+		.size = sizeof(discard),
+		.ranges = (uintptr_t)ranges,
+		.nr_ranges = nr,
+	};
+
+	if (ioctl(r->helper, POSTCOPY_PAGES_DISCARD, &discard))
+		return -errno;
+	*nr_discarded = discard.out_nr_discarded;
+	return 0;
 }
 
 int page_is_present(struct region *r, size_t page)

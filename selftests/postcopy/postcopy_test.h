@@ -39,6 +39,8 @@ struct region {
 int region_map(struct region *r, uint64_t offset, size_t nr_pages);
 /* Same with a context that is open, at an address aligned to 2 MiB. */
 int region_map_in(struct region *r, int context, uint64_t offset, size_t nr_pages, int prot);
+/* A new context, mapped with MAP_PRIVATE or MAP_SHARED in @flags, and its helper. */
+int region_make(struct region *r, int flags, uint64_t offset, size_t nr_pages);
 int region_attach(struct region *r);
 void region_detach(struct region *r);
 /* Closes the fds and unmaps what is mapped there. */
@@ -61,6 +63,14 @@ static inline char *page_at(struct region *r, size_t page)
 	return r->address + page * PAGE;
 }
 
+static inline struct postcopy_range pages_range(struct region *r, size_t first, size_t nr)
+{
+	return (struct postcopy_range){
+		.offset = r->offset + first * PAGE,
+		.length = nr * PAGE,
+	};
+}
+
 /* nr of pages from @first on that are not as they must be */
 size_t pages_wrong(struct region *r, size_t first, size_t nr);
 
@@ -70,6 +80,10 @@ int pages_fill_raw(int helper, uint64_t offset, uint64_t length, const void *dat
 /* Fill pages with their pattern; the whole range, in as many calls as it takes. */
 int pages_fill(struct region *r, size_t first, size_t nr, uint64_t *nr_filled);
 int pages_zero(struct region *r, size_t first, size_t nr, uint64_t *nr_zeroed);
+int pages_present(struct region *r, size_t first, size_t nr);
+/* One call, as it is. */
+int pages_discard(struct region *r, const struct postcopy_range *ranges, uint32_t nr,
+		  uint64_t *nr_discarded);
 /* 1 present, 0 missing */
 int page_is_present(struct region *r, size_t page);
 

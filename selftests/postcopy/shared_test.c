@@ -51,18 +51,8 @@ FIXTURE_SETUP(shared)
 	struct region *r = &self->r;
 
 	ASSERT_EQ(0, file_write(SHMEM_ENABLED, variant->shmem_enabled));
-	r->context = open(POSTCOPY_DEVICE, O_RDWR | O_CLOEXEC);
-	ASSERT_LE(0, r->context);
-	r->helper = -1;
-	r->offset = variant->offset;
-	r->length = NR_PAGES * PAGE;
-	r->address = mmap(NULL, r->length, PROT_READ | PROT_WRITE, MAP_SHARED,
-			  r->context, r->offset);
-	ASSERT_NE(MAP_FAILED, r->address);
+	ASSERT_EQ(0, region_make(r, MAP_SHARED, variant->offset, NR_PAGES));
 	ASSERT_EQ(0, (uintptr_t)r->address % HUGE);
-	r->id = region_find(r->context, getpid(), r->address);
-	ASSERT_NE(0, r->id);
-	ASSERT_EQ(0, region_attach(r));
 	self->helper_memory = mmap(NULL, r->length, PROT_READ | PROT_WRITE,
 				   MAP_SHARED, r->helper, r->offset);
 	ASSERT_NE(MAP_FAILED, self->helper_memory);
@@ -73,21 +63,6 @@ FIXTURE_TEARDOWN(shared)
 	munmap(self->helper_memory, self->r.length);
 	region_close(&self->r);
 	file_write(SHMEM_ENABLED, "never");
-}
-
-static int pages_present(struct region *r, size_t first, size_t nr)
-{
-	struct postcopy_range range = {
-		.offset = r->offset + first * PAGE,
-		.length = nr * PAGE,
-	};
-	struct postcopy_pages_present present = {
-		.size = sizeof(present),
-		.ranges = (uintptr_t)&range,
-		.nr_ranges = 1,
-	};
-
-	return ioctl(r->helper, POSTCOPY_PAGES_PRESENT, &present) ? -errno : 0;
 }
 
 /* Another process that maps the context and runs @body. */
@@ -312,6 +287,14 @@ TEST_F(shared, remap_file_pages_shows_no_missing_page)
 	/* Plain shared memory again */
 	EXPECT_EQ(0, remap_file_pages(r->address, PAGE, 0, r->offset / PAGE + 4, 0));
 	EXPECT_TRUE(page_is_right(r, 4, r->address));
+}
+
+TEST_F(shared, a_helper_cannot_map_a_region_that_has_ended)
+{
+	ASSERT_EQ(0, munmap(self->r.address, self->r.length));
+	EXPECT_EQ(MAP_FAILED, mmap(NULL, PAGE, PROT_READ, MAP_SHARED, self->r.helper,
+				   self->r.offset));
+	EXPECT_EQ(ESRCH, errno);
 }
 
 TEST_F(shared, lives_until_the_last_process_unmaps_it)

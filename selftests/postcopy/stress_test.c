@@ -61,6 +61,7 @@ struct world {
 	uint64_t seed;
 	bool shared;
 	bool in_place;		/* shared: the helper writes to a mapping */
+	bool memfd;		/* shared: the target's own, full of what is wrong */
 	bool converts;
 	unsigned int nr_pages;
 	unsigned int nr_fillers;
@@ -390,6 +391,30 @@ static void *chaos_run(void *arg)
 	return NULL;
 }
 
+/* With a page before the region's, none of which anybody may read. */
+static bool lend_memfd(int context)
+{
+	struct postcopy_context_backing backing = {
+		.size = sizeof(backing),
+		.offset = world->offset,
+		.length = world->nr_pages * PAGE,
+		.file_offset = PAGE,
+		.fd = memfd_create("ram", MFD_CLOEXEC | MFD_ALLOW_SEALING),
+	};
+	char garbage[PAGE];
+	unsigned int i;
+
+	memset(garbage, 0x5a, PAGE);
+	for (i = 0; i < world->nr_pages + 1; i++)
+		if (write(backing.fd, garbage, PAGE) != PAGE)
+			return false;
+	if (fcntl(backing.fd, F_ADD_SEALS, F_SEAL_SHRINK) ||
+	    ioctl(context, POSTCOPY_CONTEXT_BACKING, &backing))
+		return false;
+	close(backing.fd);
+	return true;
+}
+
 static int target_run(void)
 {
 	static struct toucher touchers[NR_TOUCHERS];
@@ -405,6 +430,8 @@ static int target_run(void)
 	sigaction(SIGSEGV, &action, NULL);
 	sigaction(SIGBUS, &action, NULL);
 	context = open(POSTCOPY_DEVICE, O_RDWR | O_CLOEXEC);
+	if (world->memfd && !lend_memfd(context))
+		return 1;
 	/* With room behind it for pages that move. */
 	memory = mmap(NULL, 4 * PAGES_MAX * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS |
 		      MAP_NORESERVE, -1, 0);
@@ -688,6 +715,7 @@ static void world_run(uint64_t seed)
 	world->nr_fillers = world->in_place ? 1 : 1 + random_below(&random, NR_FILLERS_MAX);
 	world->offset = (uint64_t)random_below(&random, 1000) * HUGE;
 	kills_target = !random_below(&random, 5);
+	world->memfd = world->shared && random_below(&random, 2);
 	for (unsigned int i = 0; i < PAGES_MAX; i++)
 		atomic_store(&world->pages[i].drop_gen, -1);
 
@@ -776,9 +804,10 @@ TEST(no_byte_is_wrong_and_nobody_waits_for_ever)
 			__atomic_fetch_add(&totals[3], world->discards, __ATOMIC_RELAXED);
 			__atomic_fetch_add(&totals[4], world->forks, __ATOMIC_RELAXED);
 			if (world->errors) {
-				printf("# world %u, round %u (%s%s, %u pages, seed %llu): %s\n", i,
-				       round, world->shared ? "shared" : "private",
-				       world->in_place ? " in place" : "", world->nr_pages,
+				printf("# world %u, round %u (%s%s%s, %u pages, seed %llu): %s\n",
+				       i, round, world->shared ? "shared" : "private",
+				       world->in_place ? " in place" : "",
+				       world->memfd ? " in a memfd" : "", world->nr_pages,
 				       (unsigned long long)world->seed, world->message);
 				fflush(stdout);
 				_exit(1);

@@ -10,7 +10,7 @@
 #include <sys/resource.h>
 
 #include "kselftest_harness.h"
-#include "postcopy_test.h"
+#include "fixtures.h"
 
 #ifndef MADV_COLD
 #define MADV_COLD	20
@@ -22,48 +22,7 @@
 
 #define NR_PAGES	64UL
 
-FIXTURE(wait)
-{
-	struct region r;
-	/* Its neighbours in the same process, in variants that have some */
-	struct region before, after;
-};
-
-FIXTURE_VARIANT(wait)
-{
-	uint64_t offset;
-	bool neighbours;
-};
-
-FIXTURE_VARIANT_ADD(wait, alone)
-{
-	.offset = 0,
-};
-
-FIXTURE_VARIANT_ADD(wait, among_others)
-{
-	.offset = 5UL << 30,
-	.neighbours = true,
-};
-
-FIXTURE_SETUP(wait)
-{
-	if (variant->neighbours)
-		ASSERT_EQ(0, region_map(&self->before, 0, NR_PAGES));
-	ASSERT_EQ(0, region_map(&self->r, variant->offset, NR_PAGES));
-	if (variant->neighbours)
-		ASSERT_EQ(0, region_map(&self->after, variant->offset, NR_PAGES));
-	ASSERT_EQ(0, region_attach(&self->r));
-}
-
-FIXTURE_TEARDOWN(wait)
-{
-	region_close(&self->r);
-	if (variant->neighbours) {
-		region_close(&self->before);
-		region_close(&self->after);
-	}
-}
+FIXTURE_ALONE_AND_AMONG_OTHERS(wait, NR_PAGES)
 
 /* Signals */
 

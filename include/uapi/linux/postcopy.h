@@ -69,6 +69,7 @@
 #define POSTCOPY_CONTEXT_INFO	_IO(POSTCOPY_IOCTL_TYPE, 0x00)
 #define POSTCOPY_REGION_LIST	_IO(POSTCOPY_IOCTL_TYPE, 0x01)
 #define POSTCOPY_HELPER_ATTACH	_IO(POSTCOPY_IOCTL_TYPE, 0x02)
+#define POSTCOPY_CONTEXT_BACKING _IO(POSTCOPY_IOCTL_TYPE, 0x06)
 
 /* On a context fd, and on a helper fd for the helper's own region. */
 #define POSTCOPY_REGION_INFO	_IO(POSTCOPY_IOCTL_TYPE, 0x03)
@@ -111,6 +112,56 @@ struct postcopy_context_info {
 #define POSTCOPY_FEATURE_POISON		(1ULL << 3)
 #define POSTCOPY_FEATURE_POLICY		(1ULL << 4)
 #define POSTCOPY_FEATURE_EXCHANGE	(1ULL << 5)
+/* POSTCOPY_CONTEXT_BACKING. */
+#define POSTCOPY_FEATURE_BACKING	(1ULL << 6)
+
+/**
+ * struct postcopy_context_backing - a memfd to be the memory of shared regions
+ * @size: sizeof(struct postcopy_context_backing)
+ * @flags: must be 0
+ * @offset: first byte in the RAM image that the memfd is for
+ * @length: bytes, not 0
+ * @file_offset: where byte @offset of the RAM image is in the memfd
+ * @fd: the memfd, open for reading and writing; may be closed afterwards
+ * @reserved: must be 0
+ *
+ * ioctl(context_fd, POSTCOPY_CONTEXT_BACKING, &backing), once for a context and
+ * before its first shared mapping. Shared regions of the context are then parts
+ * of the memfd instead of memory of their own; a MAP_SHARED mapping of the
+ * context that is not inside [@offset, @offset + @length) fails with ENXIO.
+ * MAP_PRIVATE mappings are not concerned.
+ *
+ * Whatever is in the memfd, every page of a new region is missing, and missing
+ * pages are not readable through mappings of the context. Through the memfd
+ * itself everything is, delivered or not: whoever maps, reads or writes it
+ * is on his own until the region is converted, and shall not write to pages that
+ * are missing. If he takes a page away (a hole is punched) that was delivered, it
+ * reads zero. POSTCOPY_PAGES_PRESENT makes a page present with what is in the
+ * memfd already; FILL and ZERO replace it.
+ *
+ * Seals: F_SEAL_SHRINK must be set, so that no page goes away from below the
+ * mappings; F_SEAL_GROW and F_SEAL_SEAL may be. F_SEAL_WRITE cannot be added as
+ * long as the context has the memfd (EBUSY). If F_SEAL_FUTURE_WRITE is added, FILL,
+ * ZERO and new mappings fail with EPERM; what is missing stays missing.
+ *
+ * The context has the memfd until it is closed and its regions are gone: all
+ * their mappings and helper fds.
+ *
+ * Errors: EBADF @fd is not open, EACCES it is not open for reading and writing,
+ * EOPNOTSUPP it is on hugetlbfs, EINVAL also if it is no memfd or ends before
+ * @file_offset + @length, EPERM seals: not F_SEAL_SHRINK, or one against writing,
+ * EBUSY the context has a backing or a shared region, or another context has
+ * this memfd, ENFILE, ENOMEM.
+ */
+struct postcopy_context_backing {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 offset;
+	__aligned_u64 length;
+	__aligned_u64 file_offset;
+	__s32 fd;
+	__u32 reserved;
+};
 
 /**
  * struct postcopy_region_list - ids of the regions the caller may attach to
@@ -327,7 +378,8 @@ struct postcopy_request {
  * memory cgroup.
  *
  * Errors: EFAULT @data cannot be read, ENOMEM no memory for the owner's page,
- * EIO something in the owner's page table is in the way.
+ * EIO something in the owner's page table is in the way, EPERM the memory is a
+ * memfd that has been sealed (POSTCOPY_CONTEXT_BACKING).
  */
 struct postcopy_pages_fill {
 	__u32 size;
