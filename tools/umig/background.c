@@ -17,14 +17,21 @@
 
 #include "dev.h"
 #include "log.h"
+#include "place.h"
 #include "transfer.h"
 #include "umig.h"
 
 #define BACKGROUND_DEPTH	16
 #define READ_PAGES		64ULL
 
-/* One read: pages that are assigned to this connection; free if region is NULL. */
+_Static_assert(READ_PAGES <= PLACE_PAGES, "a bit for each page of a read");
+
+/*
+ * One read: pages that are assigned to this connection; free if region is NULL.
+ * @buffer: where pages of a private region are received
+ */
 struct piece {
+	uint8_t *buffer;
 	struct region *region;
 	uint64_t page;
 	uint64_t nr;
@@ -153,6 +160,18 @@ static enum pick background_pick(struct background *b, struct region **region, u
 	return PICK_NONE;
 }
 
+/* Under the lock. @came: the pages were handed over to fill.c; otherwise they are free again. */
+static void background_free_piece(struct piece *p, bool came)
+{
+	if (!p->region->memory)
+		pageset_give_back(&p->region->set, p->page, p->nr);
+	else if (!came)
+		place_abandon(p->region, p->page, p->nr);
+	p->region = NULL;
+	p->read.in_flight = false;
+	p->read.completed = false;
+}
+
 static void background_give_back(struct background *b)
 {
 	struct transfer *t = b->t;
@@ -160,13 +179,8 @@ static void background_give_back(struct background *b)
 
 	pthread_mutex_lock(&t->lock);
 	for (i = 0; i < BACKGROUND_DEPTH; i++) {
-		struct piece *p = &b->piece[i];
-
-		if (p->region)
-			pageset_give_back(&p->region->set, p->page, p->nr);
-		p->region = NULL;
-		p->read.in_flight = false;
-		p->read.completed = false;
+		if (b->piece[i].region)
+			background_free_piece(&b->piece[i], false);
 	}
 	if (b->query.region)
 		b->query.region->chunk[b->query.chunk] &= ~CHUNK_ASKED;
@@ -243,7 +257,7 @@ static int background_start_read(struct background *b, struct region *r, uint64_
 	p->region = r;
 	p->page = page;
 	p->nr = nr;
-	pageset_assign(&r->set, page, nr);
+	p->read.buf = r->memory ? r->memory + page * UMIG_PAGE_SIZE : p->buffer;
 	b->nr_in_flight++;
 	/* Idle time is not saved up for a burst later. */
 	if (rate)
@@ -282,9 +296,16 @@ static int background_submit(struct background *b)
 			wait_ms = 50;
 			break;
 		}
-		if (pick == PICK_QUERY)
+		if (pick == PICK_QUERY) {
 			ret = background_start_query(b, r, page, nr);
+			continue;
+		}
+		/* Demand may have claimed it this moment. */
+		if (r->memory)
+			nr = place_claim(r, page, nr);
 		else
+			pageset_assign(&r->set, page, nr);
+		if (nr)
 			ret = background_start_read(b, r, page, nr);
 	}
 	pthread_mutex_unlock(&t->lock);
@@ -302,6 +323,21 @@ static void background_read_failed(struct background *b, const struct piece *p)
 	b->retry_at_ns = now_ns() + b->backoff_ms * 1000000ULL;
 }
 
+static void background_fill(struct transfer *t, struct piece *p)
+{
+	struct region *r = p->region;
+	uint64_t mine;
+
+	if (!r->memory) {
+		fill_data(t, r, p->page, p->nr, p->read.buf);
+		return;
+	}
+	pthread_mutex_lock(&t->lock);
+	mine = place_finish(r, p->page, p->nr);
+	pthread_mutex_unlock(&t->lock);
+	fill_placed(t, r, p->page, p->nr, mine);
+}
+
 static void background_complete_read(struct background *b, struct piece *p)
 {
 	struct transfer *t = b->t;
@@ -311,13 +347,10 @@ static void background_complete_read(struct background *b, struct piece *p)
 	} else {
 		b->backoff_ms = 0;
 		atomic_fetch_add(&t->background_bytes, p->read.length);
-		fill_data(t, p->region, p->page, p->nr, p->read.buf, FILL_BACKGROUND);
+		background_fill(t, p);
 	}
 	pthread_mutex_lock(&t->lock);
-	pageset_give_back(&p->region->set, p->page, p->nr);
-	p->region = NULL;
-	p->read.in_flight = false;
-	p->read.completed = false;
+	background_free_piece(p, !p->read.error);
 	b->nr_in_flight--;
 	pthread_mutex_unlock(&t->lock);
 }
@@ -424,7 +457,7 @@ void *background_thread(void *arg)
 	}
 	b->t = t;
 	for (i = 0; i < BACKGROUND_DEPTH; i++)
-		b->piece[i].read.buf = b->buffers + i * length;
+		b->piece[i].buffer = b->buffers + i * length;
 	do {
 		if (!b->connected && now_ns() >= b->retry_at_ns)
 			background_connect(b);

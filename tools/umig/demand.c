@@ -209,6 +209,7 @@ static void demand_complete(struct demand *d, struct want *w)
 	size_t nr = d->next_request == d->nr_requests ? REQUEST_BATCH : 0;
 	struct region *r = w->region;
 	struct transfer *t = d->t;
+	int ret;
 
 	w->read.in_flight = false;
 	w->read.completed = false;
@@ -219,7 +220,12 @@ static void demand_complete(struct demand *d, struct want *w)
 		return;
 	}
 	d->backoff_ms = 0;
-	if (!fill_demand(t, r, w->page, w->read.buf, d->request, &nr)) {
+	ret = fill_demand(t, r, w->page, w->read.buf, d->request, &nr);
+	if (ret == -EAGAIN) {
+		w->not_before_ns = now_ns() + 10000000ULL;
+		return;
+	}
+	if (!ret) {
 		uint64_t now = now_ns();
 
 		now = now > w->time_ns ? now - w->time_ns : 0;
