@@ -189,12 +189,12 @@ int page_server_start(struct page_server *s, const char *file, const char *addre
 
 	memset(s, 0, sizeof(*s));
 	s->listen_fd = -1;
-	if (!realpath(file, real)) {
+	/* What has no name is there only under its link in /proc. */
+	if (strncmp(file, "/proc/", 6) ? !realpath(file, real) : access(file, R_OK)) {
 		ret = -errno;
 		log_error("cannot serve %s: %s", file, strerror(errno));
 		return ret;
 	}
-	/* A memfd is only there under its link in /proc. */
 	snprintf(s->file, sizeof(s->file), "%s", strncmp(file, "/proc/", 6) ? real : file);
 	s->listen_fd = address_listen(address);
 	if (s->listen_fd < 0) {
