@@ -192,11 +192,11 @@ int dev_present(int helper, const struct postcopy_range *ranges, size_t nr)
 	return 0;
 }
 
-/* A shared region's memory; at @at if that is not NULL. Return: NULL with errno set. */
+/* A shared region's memory, at @at and instead of what was there. Return: NULL with errno set. */
 void *dev_map(int helper, uint64_t offset, uint64_t length, void *at)
 {
-	void *memory = mmap(at, length, PROT_READ | PROT_WRITE, MAP_SHARED | (at ? MAP_FIXED : 0),
-			    helper, (off_t)offset);
+	void *memory = mmap(at, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, helper,
+			    (off_t)offset);
 
 	return memory == MAP_FAILED ? NULL : memory;
 }

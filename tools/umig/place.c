@@ -21,31 +21,47 @@
 #include "place.h"
 #include "umig.h"
 
+#define HUGE_PAGE	(2ULL << 20)
+
 static uint8_t *place_address(const struct region *r, uint64_t page)
 {
 	return r->memory + page * UMIG_PAGE_SIZE;
+}
+
+/* Addresses at which the file's huge pages can be mapped as such. Return: NULL: there are none. */
+static uint8_t *place_reserve(const struct region *r)
+{
+	uint8_t *base = mmap(NULL, r->length + HUGE_PAGE, PROT_NONE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint64_t skip = (r->offset - (uintptr_t)base) % HUGE_PAGE;
+
+	if (base == MAP_FAILED)
+		return NULL;
+	if (skip)
+		munmap(base, skip);
+	munmap(base + skip + r->length, HUGE_PAGE - skip);
+	return base + skip;
 }
 
 /* Also where demand has taken pages: then all is one mapping again. Return: 0 or -errno. */
 static int place_map_pages(struct region *r, uint64_t page, uint64_t nr)
 {
 	uint64_t length = nr * UMIG_PAGE_SIZE;
-	uint8_t *memory = dev_map(r->helper, r->offset + page * UMIG_PAGE_SIZE, length,
-				  r->memory ? place_address(r, page) : NULL);
+	uint8_t *memory = place_address(r, page);
 
-	if (!memory)
+	if (!dev_map(r->helper, r->offset + page * UMIG_PAGE_SIZE, length, memory))
 		return -errno;
 	/* One fault for 512 pages; whether there are huge pages is for the kernel to say. */
 	madvise(memory, length, MADV_HUGEPAGE);
-	if (!r->memory)
-		r->memory = memory;
 	return 0;
 }
 
 /* Nothing is in flight. Return: 0 or -errno. */
 int place_map(struct region *r)
 {
-	return place_map_pages(r, 0, r->set.nr_pages);
+	if (!r->memory)
+		r->memory = place_reserve(r);
+	return r->memory ? place_map_pages(r, 0, r->set.nr_pages) : -ENOMEM;
 }
 
 void place_unmap(struct region *r)

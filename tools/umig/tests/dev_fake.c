@@ -281,8 +281,8 @@ int dev_present(int helper, const struct postcopy_range *ranges, size_t nr)
 
 void *dev_map(int helper, uint64_t offset, uint64_t length, void *at)
 {
-	void *memory = mmap(at, length, PROT_READ | PROT_WRITE, MAP_SHARED | (at ? MAP_FIXED : 0),
-			    fake.shared, (off_t)(offset - fake.offset));
+	void *memory = mmap(at, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fake.shared,
+			    (off_t)(offset - fake.offset));
 
 	(void)helper;
 	return memory == MAP_FAILED ? NULL : memory;
