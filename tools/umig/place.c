@@ -7,9 +7,9 @@
  * guest's and is never written to again.
  *
  * Demand does not wait for what background has in flight: it reads the page for itself, into a
- * buffer. If it has its answer first it takes the page: in the mapping that background receives into
- * the page is replaced by memory that means nothing. When mmap() returns no processor writes to the
- * old page any more, so what comes for it later ends there.
+ * buffer. If it has its answer first it takes the page: in the mapping that background receives
+ * into the page is replaced by memory that means nothing. When mmap() returns no processor writes
+ * to the old page any more, so what comes for it later ends there.
  *
  * claimed and assigned: background is receiving it; claimed alone: it is being installed, or was.
  */
@@ -103,7 +103,7 @@ uint64_t place_finish(struct region *r, uint64_t page, uint64_t nr)
 		mine |= (uint64_t)pageset_is_assigned(&r->set, page + i) << i;
 	pageset_give_back(&r->set, page, nr);
 	/* Should it fail, nobody minds: what demand has taken is never received again. */
-	if (mine != ~0ULL >> (PLACE_PAGES - nr))
+	if ((uint64_t)__builtin_popcountll(mine) != nr)
 		place_map_pages(r, page, nr);
 	return mine;
 }

@@ -2,8 +2,8 @@
 /*
  * The memory of another process, to be served: which addresses, and the fd they are read through.
  *
- * /proc/PID/mem and not process_vm_readv(): the fd belongs to one address space. When that has ended
- * every read of it ends at once, also if the number PID is another process by then.
+ * /proc/PID/mem and not process_vm_readv(): the fd belongs to one address space. When that has
+ * ended every read of it ends at once, also if the number PID is another process by then.
  */
 #define _GNU_SOURCE
 #include <errno.h>

@@ -325,8 +325,9 @@ struct serve_options {
 	const char *listen;
 	const char *host;
 	const char *region;
-	const char *fd;
+	bool is_fd;
 	uint64_t pid;
+	char link[64];
 	struct process_memory memory;
 };
 
@@ -343,7 +344,7 @@ static int serve_parse(struct serve_options *o, int argc, char **argv)
 		TLS_OPTIONS,
 		{ 0 }
 	};
-	uint64_t number;
+	uint64_t fd = 0;
 	int c, bad = 0;
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -361,8 +362,8 @@ static int serve_parse(struct serve_options *o, int argc, char **argv)
 			o->region = optarg;
 			break;
 		case 'n':
-			bad = umig_parse_u64(optarg, &number) || number > INT32_MAX;
-			o->fd = optarg;
+			bad = umig_parse_u64(optarg, &fd) || fd > INT32_MAX;
+			o->is_fd = true;
 			break;
 		case 'l':
 			o->listen = optarg;
@@ -384,9 +385,13 @@ static int serve_parse(struct serve_options *o, int argc, char **argv)
 	if (!o->file == !o->pid || !o->listen)
 		return umig_usage(&serve_subcommand,
 				  "--listen ADDRESS and one of --file PATH and --pid PID are needed");
-	if (!!o->memory.end + !!o->region + !!o->fd != !!o->pid)
+	if (!!o->memory.end + !!o->region + o->is_fd != !!o->pid)
 		return umig_usage(&serve_subcommand,
 				  "--pid goes with one of --range, --region and --fd");
+	if (o->is_fd) {
+		snprintf(o->link, sizeof(o->link), "/proc/%d/fd/%d", (int)o->pid, (int)fd);
+		o->file = o->link;
+	}
 	if (address_check(o->listen))
 		return umig_usage(&serve_subcommand, "'%s' is neither unix:PATH nor tcp:HOST:PORT",
 				  o->listen);
@@ -398,14 +403,6 @@ static int serve_parse(struct serve_options *o, int argc, char **argv)
 /* Return: 0 or an exit code, having said why. */
 static int serve_start(struct page_server *s, struct serve_options *o)
 {
-	char link[64];
-
-	if (o->fd) {
-		/* Any base will do for the option; the link has a decimal number. */
-		snprintf(link, sizeof(link), "/proc/%d/fd/%d", (int)o->pid,
-			 (int)strtoul(o->fd, NULL, 0));
-		o->file = link;
-	}
 	if (o->file)
 		return page_server_start(s, o->file, o->listen, o->host) ? UMIG_FAILED : 0;
 	if ((o->region && process_find_mapping((pid_t)o->pid, o->region, &o->memory)) ||

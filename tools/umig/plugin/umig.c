@@ -146,7 +146,8 @@ static int umig_read(void *buf, uint64_t count, uint64_t offset)
 		}
 		/* Shorter than it was, or a process that has ended: an error, never zeros. */
 		if (!n) {
-			nbdkit_error("%s", is_memory ? "the process has ended" : "the file has shrunk");
+			nbdkit_error("%s", is_memory ? "the process has ended" :
+				     "the file has shrunk");
 			nbdkit_set_error(EIO);
 			return -1;
 		}

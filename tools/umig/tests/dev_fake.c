@@ -9,8 +9,8 @@
  * UMIG_FAKE_SIZE    bytes, UMIG_FAKE_OFFSET  offset in the image (0), UMIG_FAKE_PID  owner
  * UMIG_FAKE_VCPUS   threads that fault on random missing pages until all are present
  * UMIG_FAKE_SHARED  the region is shared, this file its memory. What it holds when a page becomes
- *                   present goes to UMIG_FAKE_FILE, then the guest writes over all of it (FAKE_MARK):
- *                   a page that is written to after it was present lacks that.
+ *                   present goes to UMIG_FAKE_FILE, then the guest writes over all of it
+ *                   (FAKE_MARK): a page that is written to after it was present lacks that.
  */
 #define _GNU_SOURCE
 #include <errno.h>

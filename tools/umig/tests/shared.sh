@@ -18,7 +18,7 @@ source_stop() {
 	wait "$source_pid" 2>/dev/null
 }
 
-pull() { timeout 60 "$fake" pull --pid 1234 --from "$uri" "$@" 2>"$tmp/err" >"$tmp/out"; }
+pull() { timeout 60 "$fake" pull --pid 1234 --from "$uri" 2>"$tmp/err" >"$tmp/out"; }
 pull_start() {
 	"$fake" pull --pid 1234 --from "$@" --json 2>"$tmp/err" >"$tmp/out" &
 	pid=$!
