@@ -23,7 +23,8 @@ test_packages="
 	gcc make libc6-dev pkg-config
 	linux-headers-amd64 linux-headers-6.12-amd64 linux-source-6.12
 	bc bison flex libelf-dev libssl-dev
-	qemu-system-x86 qemu-utils busybox-static cpio kmod xz-utils procps psmisc iproute2
+	qemu-system-x86 qemu-system-common qemu-utils busybox-static cpio kmod xz-utils procps
+	psmisc iproute2
 	socat jq gzip python3 gnuplot-nox
 	libnbd-dev libnbd-bin libjansson-dev libxxhash-dev libseccomp-dev libgnutls28-dev
 	nbdkit nbdkit-plugin-dev clang-14 libclang-rt-14-dev gnutls-bin"

@@ -12,10 +12,16 @@
  *	guest: round R, verified N MiB, wrong bytes W
  *	guest: tick T ms, pages P			(every 100 ms: work done)
  *	guest: wrong page P, word W: X, expected Y	(the first few)
+ *	guest: disk pass R, N MiB, wrong bytes W	(with a disk)
  *
- * The kernel command line may have guest.mib=N (memory to use) and
- * guest.rewrite=N (of 64 pages, how many a round rewrites).
+ * The kernel command line may have guest.mib=N (memory to use),
+ * guest.rewrite=N (of 64 pages, how many a round rewrites) and guest.disk=N: the
+ * guest writes N MiB of its memory to a virtio disk and reads them back elsewhere,
+ * for ever. No processor touches what is written, so whoever does the disk's work
+ * is the first to want it after a migration.
  */
+#define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -28,6 +34,7 @@
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysinfo.h>
 #include <time.h>
 #include <unistd.h>
@@ -35,6 +42,7 @@
 #define PAGE_WORDS	512
 #define MAX_THREADS	64
 #define MAX_REPORTS	8
+#define DISK_BLOCK	(64UL << 10)
 
 struct part {
 	pthread_t thread;
@@ -135,6 +143,91 @@ static void *ticks_run(void *arg)
 	return NULL;
 }
 
+/* In the order in which they need each other; those that the kernel has built in are missing. */
+static void load_modules(void)
+{
+	static const char *const names[] = {
+		"virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev",
+		"virtio_pci", "virtio_blk",
+	};
+	char path[64];
+
+	for (unsigned int i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		int fd;
+
+		snprintf(path, sizeof(path), "/modules/%s.ko", names[i]);
+		fd = open(path, O_RDONLY);
+		if (fd >= 0 && syscall(SYS_finit_module, fd, "", 0))
+			say("guest: cannot load %s: %d\n", path, errno);
+		close(fd);
+	}
+}
+
+static int disk_open(void)
+{
+	struct timespec interval = { .tv_nsec = 10 * 1000 * 1000 };
+
+	for (unsigned int i = 0; i < 2000; i++) {
+		int fd = open("/dev/vda", O_RDWR | O_DIRECT);
+
+		if (fd >= 0)
+			return fd;
+		nanosleep(&interval, NULL);
+	}
+	return -1;
+}
+
+static void disk_verify(const uint64_t *in, size_t first_page)
+{
+	for (size_t i = 0; i < DISK_BLOCK / sizeof(*in); i++) {
+		uint64_t expected = word_of(first_page + i / PAGE_WORDS, 0, i % PAGE_WORDS);
+
+		if (in[i] == expected)
+			continue;
+		wrong_bytes += sizeof(*in);
+		if (reports++ < MAX_REPORTS)
+			say("guest: wrong page %zu on disk, word %zu: %#lx, expected %#lx\n",
+			    first_page + i / PAGE_WORDS, i % PAGE_WORDS, in[i], expected);
+	}
+}
+
+/* In each pass every block of the disk gets the content of another part of memory. */
+static void *disk_run(void *arg)
+{
+	size_t mib = (uintptr_t)arg, nr = (mib << 20) / DISK_BLOCK;
+	char *out = mmap(NULL, mib << 20, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	char *in = mmap(NULL, mib << 20, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	int fd;
+
+	load_modules();
+	fd = disk_open();
+	if (fd < 0 || out == MAP_FAILED || in == MAP_FAILED) {
+		say("guest: no disk\n");
+		return NULL;
+	}
+	for (size_t i = 0; i < (mib << 20) / sizeof(uint64_t); i++)
+		((uint64_t *)out)[i] = word_of(i / PAGE_WORDS, 0, i % PAGE_WORDS);
+	for (unsigned int pass = 1;; pass++) {
+		for (size_t i = 0; i < nr; i++) {
+			size_t from = (i + pass) % nr;
+			char *to = in + i * DISK_BLOCK;
+
+			if (pwrite(fd, out + from * DISK_BLOCK, DISK_BLOCK, i * DISK_BLOCK) !=
+			    (ssize_t)DISK_BLOCK ||
+			    pread(fd, to, DISK_BLOCK, i * DISK_BLOCK) != (ssize_t)DISK_BLOCK) {
+				wrong_bytes += DISK_BLOCK;
+				say("guest: wrong page on disk, block %zu: error %d\n", i, errno);
+				continue;
+			}
+			disk_verify((uint64_t *)to, from * (DISK_BLOCK / 4096));
+		}
+		say("guest: disk pass %u, %zu MiB, wrong bytes %lu\n", pass, mib, wrong_bytes);
+	}
+	return NULL;
+}
+
 static unsigned long option(const char *name, unsigned long otherwise)
 {
 	static char line[4096];
@@ -154,9 +247,9 @@ static unsigned long option(const char *name, unsigned long otherwise)
 int main(void)
 {
 	struct part parts[MAX_THREADS];
-	pthread_t ticks;
+	pthread_t ticks, disk;
 	unsigned int nr_threads;
-	size_t mib, nr_pages;
+	size_t disk_mib, mib, nr_pages;
 	struct sysinfo info;
 
 	mkdir("/proc", 0755);
@@ -196,6 +289,9 @@ int main(void)
 		if (round == 0) {
 			say("guest: ready, %zu MiB in %u threads\n", mib, nr_threads);
 			pthread_create(&ticks, NULL, ticks_run, NULL);
+			disk_mib = option("guest.disk=", 0);
+			if (disk_mib)
+				pthread_create(&disk, NULL, disk_run, (void *)disk_mib);
 			continue;
 		}
 		say("guest: round %u, verified %zu MiB, wrong bytes %lu\n",

@@ -7,18 +7,6 @@
 # shellcheck source-path=SCRIPTDIR source=lib/vmm.sh
 . "$(dirname "$0")/lib/vmm.sh"
 
-migrate()
-{
-	"$umig" recv --qmp "$work/destination.qmp" --listen "unix:$work/control" \
-		--json >"$work/recv.log" 2>&1 &
-	recv=$!
-	within 20 test -S "$work/control" || return
-	"$umig" send --qmp "$work/source.qmp" --to "unix:$work/control" \
-		--json >"$work/send.log" 2>&1 &
-	send=$!
-	wait "$send" && wait "$recv"
-}
-
 unloads_while_the_vmm_lives()
 {
 	kill -0 "$destination_pid" && rmmod postcopy && guest_goes_on destination
@@ -26,7 +14,7 @@ unloads_while_the_vmm_lives()
 
 check the_source_guest_runs source_start
 check the_destination_waits eval 'destination_start && ! vmm_runs destination'
-check send_and_recv_succeed migrate
+check send_and_recv_succeed migrated source destination
 check the_guest_is_unharmed guest_goes_on destination
 check the_source_stays_stopped eval '! vmm_runs source'
 check its_memory_is_anonymous mapped_anonymous "$destination_pid"

@@ -7,23 +7,6 @@
 # shellcheck source-path=SCRIPTDIR source=lib/vmm.sh
 . "$(dirname "$0")/lib/vmm.sh"
 
-migrate()
-{
-	"$umig" recv --qmp "$work/destination.qmp" --listen "unix:$work/control" \
-		--json >"$work/recv.log" 2>&1 &
-	recv=$!
-	within 20 test -S "$work/control" || return
-	"$umig" send --qmp "$work/source.qmp" --to "unix:$work/control" "$@" \
-		--json >"$work/send.log" 2>&1 &
-	send=$!
-}
-
-# summary FILE FILTER - of its last line
-summary()
-{
-	grep -h '"summary"' "$work/$1.log" | tail -n 1 | jq -e "$2"
-}
-
 # The guest writes all the time, so there is always something to follow; but far less
 # than what it has.
 few_pages_follow()
@@ -33,7 +16,7 @@ few_pages_follow()
 
 in_rounds()
 {
-	migrate --precopy --rounds 3 && wait "$send" && wait "$recv" &&
+	migrated source destination --precopy --rounds 3 &&
 	grep -c 'the guest stood still' "$work/send.log" | grep -qx 2 &&
 	summary recv '.digest_checked and .converted'
 }
@@ -42,7 +25,7 @@ refused_with_swap()
 {
 	modprobe zram && echo 16M >/sys/block/zram0/disksize && mkswap /dev/zram0 &&
 	swapon /dev/zram0 || return
-	migrate --precopy
+	migrate source destination --precopy
 	wait "$send"
 	[ $? -eq 3 ] && grep swap "$work/send.log" && vmm_runs source
 	local status=$?

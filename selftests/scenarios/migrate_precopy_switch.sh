@@ -6,23 +6,6 @@
 # shellcheck source-path=SCRIPTDIR source=lib/vmm.sh
 . "$(dirname "$0")/lib/vmm.sh"
 
-migrate()
-{
-	"$umig" recv --qmp "$work/destination.qmp" --listen "unix:$work/control" \
-		--json >"$work/recv.log" 2>&1 &
-	recv=$!
-	within 20 test -S "$work/control" || return
-	"$umig" send --qmp "$work/source.qmp" --to "unix:$work/control" "$@" \
-		--json >"$work/send.log" 2>&1 &
-	send=$!
-}
-
-# summary FILE FILTER - of its last line
-summary()
-{
-	grep -h '"summary"' "$work/$1.log" | tail -n 1 | jq -e "$2"
-}
-
 in_precopy()
 {
 	"$umig" status --json --pid "$send" |
@@ -38,7 +21,7 @@ runs_at_the_destination()
 # A second umig tells the first to switch, in the middle of the first round.
 switched_by_hand()
 {
-	migrate --precopy &&
+	migrate source destination --precopy &&
 	within 20 in_precopy && "$umig" set --pid "$recv" --rate 1M &&
 	"$umig" set --pid "$send" --switch && within 60 runs_at_the_destination &&
 	"$umig" set --pid "$recv" --rate 0 &&

@@ -17,14 +17,22 @@
 
 #include "dev.h"
 #include "log.h"
+#include "place.h"
 #include "transfer.h"
 #include "umig.h"
+#include "uplink.h"
 
 #define BACKGROUND_DEPTH	16
 #define READ_PAGES		64ULL
 
-/* One read: pages that are assigned to this connection; free if region is NULL. */
+_Static_assert(READ_PAGES <= PLACE_PAGES, "a bit for each page of a read");
+
+/*
+ * One read: pages that are assigned to this connection; free if region is NULL.
+ * @buffer: where pages of a private region are received
+ */
 struct piece {
+	uint8_t *buffer;
 	struct region *region;
 	uint64_t page;
 	uint64_t nr;
@@ -40,11 +48,7 @@ struct query {
 
 struct background {
 	struct transfer *t;
-	struct source source;
-	bool connected;
-	bool was_connected;
-	uint64_t retry_at_ns;
-	uint64_t backoff_ms;
+	struct uplink up;
 	struct piece piece[BACKGROUND_DEPTH];
 	unsigned int nr_in_flight;
 	struct query query;
@@ -72,7 +76,7 @@ static enum pick background_pick_in(struct background *b, struct region *r, uint
 			return PICK_NONE;
 		chunk = index / CHUNK_PAGES;
 		known = chunk * CHUNK_PAGES + (r->chunk[chunk] & ~CHUNK_ASKED);
-		if (!b->source.has_status)
+		if (!b->up.source.has_status)
 			known = chunk_end(r, chunk);
 		if (index < known) {
 			*page = index;
@@ -153,6 +157,18 @@ static enum pick background_pick(struct background *b, struct region **region, u
 	return PICK_NONE;
 }
 
+/* Under the lock. @came: the pages were handed over to fill.c; otherwise they are free again. */
+static void background_free_piece(struct piece *p, bool came)
+{
+	if (!p->region->memory)
+		pageset_give_back(&p->region->set, p->page, p->nr);
+	else if (!came)
+		place_abandon(p->region, p->page, p->nr);
+	p->region = NULL;
+	p->read.in_flight = false;
+	p->read.completed = false;
+}
+
 static void background_give_back(struct background *b)
 {
 	struct transfer *t = b->t;
@@ -160,13 +176,8 @@ static void background_give_back(struct background *b)
 
 	pthread_mutex_lock(&t->lock);
 	for (i = 0; i < BACKGROUND_DEPTH; i++) {
-		struct piece *p = &b->piece[i];
-
-		if (p->region)
-			pageset_give_back(&p->region->set, p->page, p->nr);
-		p->region = NULL;
-		p->read.in_flight = false;
-		p->read.completed = false;
+		if (b->piece[i].region)
+			background_free_piece(&b->piece[i], false);
 	}
 	if (b->query.region)
 		b->query.region->chunk[b->query.chunk] &= ~CHUNK_ASKED;
@@ -179,45 +190,9 @@ static void background_give_back(struct background *b)
 
 static void background_disconnect(struct background *b, const char *why)
 {
-	if (b->connected)
-		source_close(&b->source);
-	b->connected = false;
+	/* First: then nothing is received any more into what is given back. */
+	uplink_lost(&b->up, why);
 	background_give_back(b);
-	transfer_lost(b->t, b, why);
-	b->backoff_ms = backoff_next_ms(b->backoff_ms);
-	b->retry_at_ns = now_ns() + b->backoff_ms * 1000000ULL;
-}
-
-static void background_connect(struct background *b)
-{
-	struct transfer *t = b->t;
-	int ret;
-
-	ret = source_open(&b->source, t->uri, true, t->background_stop_fd, t->timeout_ms);
-	if (ret == -ECANCELED)
-		return;
-	if (ret == -EINVAL) {
-		/* The demand thread says it. */
-		transfer_fail(t, UMIG_REFUSED);
-		b->retry_at_ns = UINT64_MAX;
-		return;
-	}
-	if (ret) {
-		background_disconnect(b, b->source.error);
-		return;
-	}
-	if (!transfer_fits(t, &b->source)) {
-		source_close(&b->source);
-		b->retry_at_ns = UINT64_MAX;
-		return;
-	}
-	b->connected = true;
-	transfer_back(t, b);
-	if (b->was_connected)
-		atomic_fetch_add(&t->nr_reconnects, 1);
-	else
-		atomic_fetch_add(&t->connected, 1);
-	b->was_connected = true;
 }
 
 static int background_start_query(struct background *b, struct region *r, uint64_t page,
@@ -228,7 +203,7 @@ static int background_start_query(struct background *b, struct region *r, uint64
 	r->chunk[b->query.chunk] |= CHUNK_ASKED;
 	b->query.status.offset = r->offset + page * UMIG_PAGE_SIZE;
 	b->query.status.length = nr * UMIG_PAGE_SIZE;
-	return source_status(&b->source, &b->query.status);
+	return source_status(&b->up.source, &b->query.status);
 }
 
 static int background_start_read(struct background *b, struct region *r, uint64_t page,
@@ -243,7 +218,7 @@ static int background_start_read(struct background *b, struct region *r, uint64_
 	p->region = r;
 	p->page = page;
 	p->nr = nr;
-	pageset_assign(&r->set, page, nr);
+	p->read.buf = r->memory ? r->memory + page * UMIG_PAGE_SIZE : p->buffer;
 	b->nr_in_flight++;
 	/* Idle time is not saved up for a burst later. */
 	if (rate)
@@ -251,7 +226,7 @@ static int background_start_read(struct background *b, struct region *r, uint64_
 			length * 1000000000ULL / rate;
 	p->read.offset = r->offset + page * UMIG_PAGE_SIZE;
 	p->read.length = (uint32_t)length;
-	return source_read(&b->source, &p->read);
+	return source_read(&b->up.source, &p->read);
 }
 
 /* Return: for how many milliseconds there is nothing to start, -1: until something happens. */
@@ -260,8 +235,8 @@ static int background_submit(struct background *b)
 	struct transfer *t = b->t;
 	int wait_ms = -1, ret = 0;
 
-	if (now_ns() < b->retry_at_ns)
-		return (int)min_u64((b->retry_at_ns - now_ns()) / 1000000 + 1, 5000);
+	if (now_ns() < b->up.retry_at_ns)
+		return (int)min_u64((b->up.retry_at_ns - now_ns()) / 1000000 + 1, 5000);
 	pthread_mutex_lock(&t->lock);
 	while (!ret && b->nr_in_flight < BACKGROUND_DEPTH) {
 		struct region *r = NULL;
@@ -282,14 +257,21 @@ static int background_submit(struct background *b)
 			wait_ms = 50;
 			break;
 		}
-		if (pick == PICK_QUERY)
+		if (pick == PICK_QUERY) {
 			ret = background_start_query(b, r, page, nr);
+			continue;
+		}
+		/* Demand may have claimed it this moment. */
+		if (r->memory)
+			nr = place_claim(r, page, nr);
 		else
+			pageset_assign(&r->set, page, nr);
+		if (nr)
 			ret = background_start_read(b, r, page, nr);
 	}
 	pthread_mutex_unlock(&t->lock);
 	if (ret) {
-		background_disconnect(b, b->source.error);
+		background_disconnect(b, b->up.source.error);
 		return 0;
 	}
 	return wait_ms;
@@ -298,8 +280,22 @@ static int background_submit(struct background *b)
 static void background_read_failed(struct background *b, const struct piece *p)
 {
 	transfer_unreadable(b->t, p->region, p->page, p->nr, p->read.error);
-	b->backoff_ms = backoff_next_ms(b->backoff_ms);
-	b->retry_at_ns = now_ns() + b->backoff_ms * 1000000ULL;
+	uplink_back_off(&b->up);
+}
+
+static void background_fill(struct transfer *t, struct piece *p)
+{
+	struct region *r = p->region;
+	uint64_t mine;
+
+	if (!r->memory) {
+		fill_data(t, r, p->page, p->nr, p->read.buf);
+		return;
+	}
+	pthread_mutex_lock(&t->lock);
+	mine = place_finish(r, p->page, p->nr);
+	pthread_mutex_unlock(&t->lock);
+	fill_placed(t, r, p->page, p->nr, mine);
 }
 
 static void background_complete_read(struct background *b, struct piece *p)
@@ -309,15 +305,12 @@ static void background_complete_read(struct background *b, struct piece *p)
 	if (p->read.error) {
 		background_read_failed(b, p);
 	} else {
-		b->backoff_ms = 0;
+		b->up.backoff_ms = 0;
 		atomic_fetch_add(&t->background_bytes, p->read.length);
-		fill_data(t, p->region, p->page, p->nr, p->read.buf, FILL_BACKGROUND);
+		background_fill(t, p);
 	}
 	pthread_mutex_lock(&t->lock);
-	pageset_give_back(&p->region->set, p->page, p->nr);
-	p->region = NULL;
-	p->read.in_flight = false;
-	p->read.completed = false;
+	background_free_piece(p, !p->read.error);
 	b->nr_in_flight--;
 	pthread_mutex_unlock(&t->lock);
 }
@@ -346,7 +339,7 @@ static void background_complete_query(struct background *b)
 
 static void background_notify(struct background *b, short revents)
 {
-	int ret = source_notify(&b->source, revents);
+	int ret = source_notify(&b->up.source, revents);
 	unsigned int i;
 
 	for (i = 0; i < BACKGROUND_DEPTH; i++) {
@@ -359,7 +352,7 @@ static void background_notify(struct background *b, short revents)
 	if (b->query.region && b->query.status.completed && !(ret && b->query.status.error))
 		background_complete_query(b);
 	if (ret)
-		background_disconnect(b, b->source.error);
+		background_disconnect(b, b->up.source.error);
 }
 
 static bool background_is_stuck(struct background *b, uint64_t now)
@@ -377,32 +370,26 @@ static bool background_is_stuck(struct background *b, uint64_t now)
 static bool background_turn(struct background *b)
 {
 	struct transfer *t = b->t;
-	struct pollfd fds[2] = {
-		{ .fd = t->background_stop_fd, .events = POLLIN },
-		{ .fd = -1 },
-	};
+	struct pollfd fds[2] = { { .fd = t->background_stop_fd, .events = POLLIN } };
 	uint64_t now;
 	int wait_ms = -1;
 
-	if (b->connected)
+	if (b->up.connected)
 		wait_ms = background_submit(b);
 	now = now_ns();
-	if (!b->connected)
-		wait_ms = b->retry_at_ns <= now ? 0 :
-			(int)min_u64((b->retry_at_ns - now) / 1000000 + 1, 1000);
-	if (b->connected) {
-		fds[1].fd = source_fd(&b->source);
-		fds[1].events = source_events(&b->source);
-	}
+	if (!b->up.connected)
+		wait_ms = b->up.retry_at_ns <= now ? 0 :
+			(int)min_u64((b->up.retry_at_ns - now) / 1000000 + 1, 1000);
+	uplink_poll(&b->up, &fds[1]);
 	if (wait_ms < 0 || wait_ms > 1000)
 		wait_ms = 1000;
 	if (poll(fds, 2, wait_ms) < 0 && errno != EINTR)
 		return false;
 	if (fds[0].revents)
 		return false;
-	if (b->connected && fds[1].revents)
+	if (b->up.connected && fds[1].revents)
 		background_notify(b, fds[1].revents);
-	else if (b->connected && background_is_stuck(b, now_ns()))
+	else if (b->up.connected && background_is_stuck(b, now_ns()))
 		background_disconnect(b, "the source does not answer");
 	return true;
 }
@@ -423,14 +410,13 @@ void *background_thread(void *arg)
 		return NULL;
 	}
 	b->t = t;
+	b->up.t = t;
 	for (i = 0; i < BACKGROUND_DEPTH; i++)
-		b->piece[i].read.buf = b->buffers + i * length;
+		b->piece[i].buffer = b->buffers + i * length;
 	do {
-		if (!b->connected && now_ns() >= b->retry_at_ns)
-			background_connect(b);
+		uplink_connect(&b->up, true, t->background_stop_fd);
 	} while (background_turn(b));
-	if (b->connected)
-		source_close(&b->source);
+	uplink_close(&b->up);
 	background_give_back(b);
 	free(b->query.status.zero);
 	free(b->buffers);

@@ -21,6 +21,7 @@
 #include "log.h"
 #include "transfer.h"
 #include "umig.h"
+#include "uplink.h"
 
 #define DEMAND_DEPTH	128
 #define REQUEST_BATCH	64
@@ -42,11 +43,7 @@ struct want {
  */
 struct demand {
 	struct transfer *t;
-	struct source source;
-	bool connected;
-	bool was_connected;
-	uint64_t retry_at_ns;
-	uint64_t backoff_ms;
+	struct uplink up;
 	struct want want[DEMAND_DEPTH];
 	unsigned int nr_wants;
 	struct region *request_region;
@@ -61,48 +58,11 @@ static void demand_disconnect(struct demand *d, const char *why)
 {
 	unsigned int i;
 
-	if (d->connected)
-		source_close(&d->source);
-	d->connected = false;
+	uplink_lost(&d->up, why);
 	for (i = 0; i < DEMAND_DEPTH; i++) {
 		d->want[i].read.in_flight = false;
 		d->want[i].read.completed = false;
 	}
-	transfer_lost(d->t, d, why);
-	d->backoff_ms = backoff_next_ms(d->backoff_ms);
-	d->retry_at_ns = now_ns() + d->backoff_ms * 1000000ULL;
-}
-
-static void demand_connect(struct demand *d)
-{
-	struct transfer *t = d->t;
-	int ret;
-
-	ret = source_open(&d->source, t->uri, false, t->stop_fd, t->timeout_ms);
-	if (ret == -ECANCELED)
-		return;
-	if (ret == -EINVAL) {
-		log_error("cannot use the source %s: %s; "
-			  "give an NBD URI such as nbd://host:port/ or nbd+unix:///?socket=PATH",
-			  t->uri, d->source.error);
-		transfer_fail(t, UMIG_REFUSED);
-		return;
-	}
-	if (ret) {
-		demand_disconnect(d, d->source.error);
-		return;
-	}
-	if (!transfer_fits(t, &d->source)) {
-		source_close(&d->source);
-		return;
-	}
-	d->connected = true;
-	transfer_back(t, d);
-	if (d->was_connected)
-		atomic_fetch_add(&t->nr_reconnects, 1);
-	else
-		atomic_fetch_add(&t->connected, 1);
-	d->was_connected = true;
 }
 
 static struct want *demand_free_want(struct demand *d)
@@ -195,8 +155,8 @@ static uint64_t demand_submit(struct demand *d)
 		}
 		w->read.offset = w->region->offset + w->page * UMIG_PAGE_SIZE;
 		w->read.length = UMIG_PAGE_SIZE;
-		if (source_read(&d->source, &w->read)) {
-			demand_disconnect(d, d->source.error);
+		if (source_read(&d->up.source, &w->read)) {
+			demand_disconnect(d, d->up.source.error);
 			return 0;
 		}
 	}
@@ -209,6 +169,7 @@ static void demand_complete(struct demand *d, struct want *w)
 	size_t nr = d->next_request == d->nr_requests ? REQUEST_BATCH : 0;
 	struct region *r = w->region;
 	struct transfer *t = d->t;
+	int ret;
 
 	w->read.in_flight = false;
 	w->read.completed = false;
@@ -218,8 +179,13 @@ static void demand_complete(struct demand *d, struct want *w)
 		w->not_before_ns = now_ns() + w->backoff_ms * 1000000ULL;
 		return;
 	}
-	d->backoff_ms = 0;
-	if (!fill_demand(t, r, w->page, w->read.buf, d->request, &nr)) {
+	d->up.backoff_ms = 0;
+	ret = fill_demand(t, r, w->page, w->read.buf, d->request, &nr);
+	if (ret == -EAGAIN) {
+		w->not_before_ns = now_ns() + 10000000ULL;
+		return;
+	}
+	if (!ret) {
 		uint64_t now = now_ns();
 
 		now = now > w->time_ns ? now - w->time_ns : 0;
@@ -248,7 +214,7 @@ static bool demand_is_stuck(struct demand *d, uint64_t now)
 static void demand_notify(struct demand *d, short revents)
 {
 	unsigned int i;
-	int ret = source_notify(&d->source, revents);
+	int ret = source_notify(&d->up.source, revents);
 
 	for (i = 0; i < DEMAND_DEPTH; i++) {
 		if (d->want[i].region && d->want[i].read.completed) {
@@ -259,7 +225,7 @@ static void demand_notify(struct demand *d, short revents)
 		}
 	}
 	if (ret)
-		demand_disconnect(d, d->source.error);
+		demand_disconnect(d, d->up.source.error);
 }
 
 /* One turn of the loop: wait for whatever may happen and deal with it. */
@@ -271,21 +237,17 @@ static void demand_turn(struct demand *d, struct pollfd *fds, bool released)
 	unsigned int i;
 
 	demand_take(d);
-	if (d->connected && released)
+	if (d->up.connected && released)
 		due = demand_submit(d);
 	now = now_ns();
-	if (!d->connected)
-		due = d->retry_at_ns;
+	if (!d->up.connected)
+		due = d->up.retry_at_ns;
 	if (due)
 		timeout_ms = due <= now ? 0 : (int)min_u64((due - now) / 1000000 + 1, 1000);
 
 	fds[0] = (struct pollfd){ .fd = t->stop_fd, .events = POLLIN };
 	fds[1] = (struct pollfd){ .fd = released ? -1 : t->release_fd, .events = POLLIN };
-	fds[2] = (struct pollfd){ .fd = -1 };
-	if (d->connected) {
-		fds[2].fd = source_fd(&d->source);
-		fds[2].events = source_events(&d->source);
-	}
+	uplink_poll(&d->up, &fds[2]);
 	for (i = 0; i < t->nr_regions; i++) {
 		bool room = demand_has_room(d);
 		int state = t->regions[i].helper;
@@ -296,7 +258,7 @@ static void demand_turn(struct demand *d, struct pollfd *fds, bool released)
 		return;
 	if (fds[2].revents)
 		demand_notify(d, fds[2].revents);
-	else if (d->connected && demand_is_stuck(d, now_ns()))
+	else if (d->up.connected && demand_is_stuck(d, now_ns()))
 		demand_disconnect(d, "the source does not answer");
 	for (i = 0; i < t->nr_regions; i++) {
 		if (fds[3 + i].revents & POLLIN)
@@ -329,6 +291,7 @@ void *demand_thread(void *arg)
 		goto out;
 	}
 	d->t = t;
+	d->up.t = t;
 	for (i = 0; i < DEMAND_DEPTH; i++)
 		d->want[i].read.buf = d->buffers + i * UMIG_PAGE_SIZE;
 	/* A guest waits for this thread; without the privilege it runs as it is. */
@@ -337,12 +300,10 @@ void *demand_thread(void *arg)
 	while (!demand_fd_is_set(t->stop_fd)) {
 		if (!released)
 			released = demand_fd_is_set(t->release_fd);
-		if (!d->connected && now_ns() >= d->retry_at_ns)
-			demand_connect(d);
+		uplink_connect(&d->up, false, t->stop_fd);
 		demand_turn(d, fds, released);
 	}
-	if (d->connected)
-		source_close(&d->source);
+	uplink_close(&d->up);
 out:
 	if (d)
 		free(d->buffers);

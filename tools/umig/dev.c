@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "dev.h"
@@ -169,6 +170,35 @@ int dev_zero(int helper, const struct postcopy_range *ranges, size_t nr, uint64_
 		*zeroed += zero.out_nr_zeroed;
 	}
 	return 0;
+}
+
+int dev_present(int helper, const struct postcopy_range *ranges, size_t nr)
+{
+	while (nr) {
+		struct postcopy_pages_present present = {
+			.size = sizeof(present),
+			.ranges = (uintptr_t)ranges,
+			.nr_ranges = (uint32_t)min_u64(nr, POSTCOPY_MAX_RANGES),
+		};
+		int ret = dev_ioctl(helper, POSTCOPY_PAGES_PRESENT, &present);
+
+		if (ret)
+			return ret;
+		if (!present.out_nr_ranges)
+			return -EIO;
+		ranges += present.out_nr_ranges;
+		nr -= present.out_nr_ranges;
+	}
+	return 0;
+}
+
+/* A shared region's memory, at @at and instead of what was there. Return: NULL with errno set. */
+void *dev_map(int helper, uint64_t offset, uint64_t length, void *at)
+{
+	void *memory = mmap(at, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, helper,
+			    (off_t)offset);
+
+	return memory == MAP_FAILED ? NULL : memory;
 }
 
 int dev_discard(int helper, const struct postcopy_range *ranges, size_t nr)

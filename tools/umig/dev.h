@@ -19,6 +19,8 @@ int dev_fill(int helper, uint64_t offset, uint64_t length, const void *data, uin
 int dev_exchange(int helper, uint64_t offset, const void *data, struct postcopy_request *requests,
 		 size_t *nr_requests);
 int dev_zero(int helper, const struct postcopy_range *ranges, size_t nr, uint64_t *zeroed);
+int dev_present(int helper, const struct postcopy_range *ranges, size_t nr);
+void *dev_map(int helper, uint64_t offset, uint64_t length, void *at);
 int dev_discard(int helper, const struct postcopy_range *ranges, size_t nr);
 int dev_query(int helper, uint64_t offset, uint64_t length, uint64_t *bitmap);
 int dev_convert(int helper, uint32_t flags, uint64_t *nr_missing);

@@ -9,6 +9,7 @@
 #include <xxhash.h>
 
 #include "digest.h"
+#include "sparse.h"
 #include "umig.h"
 
 #define DIGEST_BLOCK	(1ULL << 20)
@@ -44,16 +45,6 @@ static int digest_read(int fd, uint8_t *buf, uint64_t length, uint64_t offset)
 	return 0;
 }
 
-/* The end of the hole that starts at or before @offset; @offset itself inside data. */
-static uint64_t digest_skip_hole(int fd, uint64_t offset, uint64_t size)
-{
-	off_t data = lseek(fd, (off_t)offset, SEEK_DATA);
-
-	if (data < 0)
-		return errno == ENXIO ? size : offset;
-	return min_u64((uint64_t)data, size) & ~(UMIG_PAGE_SIZE - 1);
-}
-
 /**
  * digest_file - digest of the first @size bytes of a RAM file that no longer changes
  * @stop: set to true by another thread to make this one give up
@@ -74,15 +65,15 @@ int digest_file(int fd, uint64_t size, const volatile bool *stop, struct digest 
 	if (!buf)
 		return -ENOMEM;
 	while (offset < size) {
-		uint64_t data = digest_skip_hole(fd, offset, size);
+		struct sparse_extent x = sparse_next(fd, offset, size);
 
 		if (*stop) {
 			ret = -ECANCELED;
 			break;
 		}
-		out->nr_zero += (data - offset) / UMIG_PAGE_SIZE;
-		offset = data;
-		length = min_u64(DIGEST_BLOCK, size - offset);
+		out->nr_zero += (x.data - offset) / UMIG_PAGE_SIZE;
+		offset = x.data;
+		length = min_u64(DIGEST_BLOCK, x.end - offset);
 		ret = digest_read(fd, buf, length, offset);
 		if (ret)
 			break;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Filling pages: claim, install, count.
+ * Filling pages: claim, install, count. Pages of a shared region that background has received in
+ * place are claimed already, and only made present (place.c).
  *
  * Only a completed read of the full length comes here (nbd.c). An all-zero page is announced as
  * zero however it arrived: it then takes no memory.
@@ -14,6 +15,7 @@
 
 #include "dev.h"
 #include "log.h"
+#include "place.h"
 #include "transfer.h"
 #include "umig.h"
 
@@ -24,6 +26,7 @@ struct run {
 	uint64_t first;
 	uint64_t nr;
 	bool zero;
+	bool placed;
 	/* Not NULL: requests that are queued come along (room for *nr_requests). */
 	struct postcopy_request *requests;
 	size_t *nr_requests;
@@ -85,6 +88,17 @@ static uint64_t fill_sum(struct region *r, uint64_t page, const uint8_t *data)
 	return sum;
 }
 
+static void fill_digest(struct transfer *t, struct region *r, const struct run *run,
+			const uint8_t *data)
+{
+	uint64_t sum = 0, i;
+
+	for (i = 0; i < run->nr && !t->no_digest; i++)
+		sum += fill_sum(r, run->first + i, data + i * UMIG_PAGE_SIZE);
+	atomic_fetch_add(&t->digest_sum, sum);
+	atomic_fetch_add(&t->digest_data, run->nr);
+}
+
 static int fill_run(struct transfer *t, struct region *r, const struct run *run,
 		    const uint8_t *data, enum fill_kind kind)
 {
@@ -92,14 +106,19 @@ static int fill_run(struct transfer *t, struct region *r, const struct run *run,
 		.offset = r->offset + run->first * UMIG_PAGE_SIZE,
 		.length = run->nr * UMIG_PAGE_SIZE,
 	};
-	uint64_t filled, i;
+	uint64_t filled;
 	int ret;
 
 	if (!run->nr)
 		return 0;
+	/* Once it is present the guest writes to it. */
+	if (run->placed && !run->zero)
+		fill_digest(t, r, run, data);
 	do {
 		if (run->zero)
 			ret = dev_zero(r->helper, &range, 1, &filled);
+		else if (run->placed)
+			ret = dev_present(r->helper, &range, 1);
 		else if (run->requests)
 			ret = dev_exchange(r->helper, range.offset, data, run->requests,
 					   run->nr_requests);
@@ -112,53 +131,72 @@ static int fill_run(struct transfer *t, struct region *r, const struct run *run,
 			return ret;
 	} while (1);
 
-	/* The digest comes after the fill: a waiting guest goes first. */
-	if (run->zero) {
+	/* Otherwise the digest comes after the fill: a waiting guest goes first. */
+	if (run->zero)
 		atomic_fetch_add(&t->digest_zero, run->nr);
-	} else {
-		uint64_t sum = 0;
-
-		for (i = 0; i < run->nr && !t->no_digest; i++)
-			sum += fill_sum(r, run->first + i, data + i * UMIG_PAGE_SIZE);
-		atomic_fetch_add(&t->digest_sum, sum);
-		atomic_fetch_add(&t->digest_data, run->nr);
-	}
+	else if (!run->placed)
+		fill_digest(t, r, run, data);
 	atomic_fetch_add(&t->pages[run->zero && kind != FILL_DEMAND ? FILL_ZERO : kind], run->nr);
 	pageset_set_present(&r->set, run->first, run->nr);
 	fill_wake(t, r);
 	return 0;
 }
 
-/**
- * fill_data - install pages that have arrived, those that nobody has claimed yet
- * @page: index of the first in @r
- * @data: @nr pages, page-aligned
- *
- * Return: 0 also if others had claimed them; -errno if the transfer has failed.
- */
-int fill_data(struct transfer *t, struct region *r, uint64_t page, uint64_t nr,
-	      const uint8_t *data, enum fill_kind kind)
+/* The pages of bit mask @mine, in runs of equal kind. Return: as fill_data(). */
+static int fill_runs(struct transfer *t, struct region *r, uint64_t page, uint64_t nr,
+		     const uint8_t *data, uint64_t mine, bool placed)
 {
 	struct run run = { .first = page };
 	uint64_t i;
 	int ret;
 
-	for (i = page; i < page + nr; i++) {
-		const uint8_t *p = data + (i - page) * UMIG_PAGE_SIZE;
-		bool claimed = pageset_claim(&r->set, i);
-		bool zero = claimed && digest_page_is_zero(p);
+	for (i = 0; i < nr; i++) {
+		bool claimed = mine & (1ULL << i);
+		bool zero = claimed && digest_page_is_zero(data + i * UMIG_PAGE_SIZE);
 
-		if (claimed && run.nr && zero == run.zero && run.first + run.nr == i) {
+		if (claimed && run.nr && zero == run.zero && run.first + run.nr == page + i) {
 			run.nr++;
 			continue;
 		}
-		ret = fill_run(t, r, &run, data + (run.first - page) * UMIG_PAGE_SIZE, kind);
+		ret = fill_run(t, r, &run, data + (run.first - page) * UMIG_PAGE_SIZE,
+			       FILL_BACKGROUND);
 		if (ret)
 			return ret < 0 ? ret : 0;
-		run = (struct run){ .first = i, .nr = claimed ? 1 : 0, .zero = zero };
+		run = (struct run){
+			.first = page + i, .nr = claimed ? 1 : 0, .zero = zero, .placed = placed
+		};
 	}
-	ret = fill_run(t, r, &run, data + (run.first - page) * UMIG_PAGE_SIZE, kind);
+	ret = fill_run(t, r, &run, data + (run.first - page) * UMIG_PAGE_SIZE, FILL_BACKGROUND);
 	return ret < 0 ? ret : 0;
+}
+
+/**
+ * fill_data - install pages that background has brought, those that nobody has claimed yet
+ * @page: index of the first in @r
+ * @nr: at most 64
+ * @data: @nr pages, page-aligned
+ *
+ * Return: 0 also if others had claimed them; -errno if the transfer has failed.
+ */
+int fill_data(struct transfer *t, struct region *r, uint64_t page, uint64_t nr,
+	      const uint8_t *data)
+{
+	uint64_t mine = 0, i;
+
+	for (i = 0; i < nr; i++)
+		mine |= (uint64_t)pageset_claim(&r->set, page + i) << i;
+	return fill_runs(t, r, page, nr, data, mine, false);
+}
+
+/**
+ * fill_placed - make pages present that background has received in place
+ * @mine: what place_finish() said
+ *
+ * Return: as fill_data().
+ */
+int fill_placed(struct transfer *t, struct region *r, uint64_t page, uint64_t nr, uint64_t mine)
+{
+	return fill_runs(t, r, page, nr, r->memory + page * UMIG_PAGE_SIZE, mine, true);
 }
 
 /**
@@ -167,14 +205,15 @@ int fill_data(struct transfer *t, struct region *r, uint64_t page, uint64_t nr,
  * @requests: where requests go that are queued now
  * @nr_requests: for how many there is room; how many there were
  *
- * Return: as fill_data().
+ * Return: as fill_data(); -EAGAIN the page could not be had from background: try again.
  */
 int fill_demand(struct transfer *t, struct region *r, uint64_t page, const uint8_t *data,
 		struct postcopy_request *requests, size_t *nr_requests)
 {
+	int mine = pageset_claim(&r->set, page) ? 1 : place_take(t, r, page);
 	struct run run = {
 		.first = page,
-		.nr = pageset_claim(&r->set, page) ? 1 : 0,
+		.nr = mine > 0 ? 1 : 0,
 		.zero = digest_page_is_zero(data),
 		.requests = *nr_requests ? requests : NULL,
 		.nr_requests = nr_requests,
@@ -183,6 +222,8 @@ int fill_demand(struct transfer *t, struct region *r, uint64_t page, const uint8
 
 	if (!run.nr || run.zero)
 		*nr_requests = 0;
+	if (mine < 0)
+		return -EAGAIN;
 	ret = fill_run(t, r, &run, data, FILL_DEMAND);
 	if (ret)
 		*nr_requests = 0;

@@ -60,6 +60,12 @@ bool pageset_claim(struct pageset *set, uint64_t index)
 	return !(atomic_fetch_or(&set->claimed[index / 64], bit) & bit);
 }
 
+/* The caller has claimed page @index and cannot bring it. */
+void pageset_unclaim(struct pageset *set, uint64_t index)
+{
+	atomic_fetch_and(&set->claimed[index / 64], ~(1ULL << (index % 64)));
+}
+
 /* The caller has claimed and filled these pages. */
 void pageset_set_present(struct pageset *set, uint64_t index, uint64_t nr)
 {
@@ -73,10 +79,8 @@ void pageset_set_present(struct pageset *set, uint64_t index, uint64_t nr)
 /* A present page is missing again, free for whoever claims it; no other thread may use @set. */
 void pageset_forget(struct pageset *set, uint64_t index)
 {
-	uint64_t bit = 1ULL << (index % 64);
-
-	atomic_fetch_and(&set->present[index / 64], ~bit);
-	atomic_fetch_and(&set->claimed[index / 64], ~bit);
+	atomic_fetch_and(&set->present[index / 64], ~(1ULL << (index % 64)));
+	pageset_unclaim(set, index);
 	atomic_fetch_sub(&set->nr_present, 1);
 }
 
@@ -175,6 +179,11 @@ void pageset_assign(struct pageset *set, uint64_t index, uint64_t nr)
 
 	for (i = index; i < index + nr; i++)
 		set->assigned[i / 64] |= 1ULL << (i % 64);
+}
+
+bool pageset_is_assigned(const struct pageset *set, uint64_t index)
+{
+	return set->assigned[index / 64] & (1ULL << (index % 64));
 }
 
 void pageset_give_back(struct pageset *set, uint64_t index, uint64_t nr)

@@ -15,7 +15,8 @@
  *	installed once, by umig, with the very bytes that went into the digest, whichever of demand
  *	and background brings it first.
  * @present: the fill is done
- * @assigned: a background connection is reading it; changed only under the caller's lock
+ * @assigned: a background connection is reading it; changed only under the caller's lock. In a
+ *	shared region it has claimed the page, too (place.c).
  * @unreadable: the source has answered a read of it with an error; under the caller's lock too.
  *	Such a page is read by itself from then on, so that it keeps no other from coming.
  */
@@ -33,6 +34,7 @@ int pageset_init(struct pageset *set, uint64_t nr_pages);
 void pageset_destroy(struct pageset *set);
 void pageset_load(struct pageset *set, const uint64_t *bitmap);
 bool pageset_claim(struct pageset *set, uint64_t index);
+void pageset_unclaim(struct pageset *set, uint64_t index);
 void pageset_set_present(struct pageset *set, uint64_t index, uint64_t nr);
 void pageset_forget(struct pageset *set, uint64_t index);
 bool pageset_is_present(const struct pageset *set, uint64_t index);
@@ -40,6 +42,7 @@ bool pageset_is_complete(const struct pageset *set);
 uint64_t pageset_find(const struct pageset *set, uint64_t from, uint64_t end);
 uint64_t pageset_run(const struct pageset *set, uint64_t index, uint64_t max);
 void pageset_assign(struct pageset *set, uint64_t index, uint64_t nr);
+bool pageset_is_assigned(const struct pageset *set, uint64_t index);
 bool pageset_set_unreadable(struct pageset *set, uint64_t index, uint64_t nr);
 uint64_t pageset_nr_unreadable(const struct pageset *set);
 void pageset_give_back(struct pageset *set, uint64_t index, uint64_t nr);

@@ -8,7 +8,10 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 
+#include "dev.h"
+#include "find.h"
 #include "log.h"
 #include "qemu.h"
 #include "umig.h"
@@ -256,4 +259,73 @@ bool qemu_maps_file(pid_t pid, const char *path)
 	}
 	fclose(f);
 	return found;
+}
+
+/* The link that /proc keeps for the mapping of what was a shared region. Return: 0 or -ENOENT. */
+static int qemu_find_backing(pid_t pid, uint64_t size, char *path, size_t path_size)
+{
+	char maps[64], line[4352];
+	int ret = -ENOENT;
+	FILE *f;
+
+	snprintf(maps, sizeof(maps), "/proc/%d/maps", (int)pid);
+	f = fopen(maps, "re");
+	if (!f)
+		return -errno;
+	while (ret && fgets(line, sizeof(line), f)) {
+		uint64_t start, end, offset;
+		char name[64], shared;
+		struct stat st;
+
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*3c%c %" SCNx64 " %*s %*s %63[^\n]",
+			   &start, &end, &shared, &offset, name) != 5 ||
+		    shared != 's' || offset || strcmp(name, "/postcopy (deleted)"))
+			continue;
+		snprintf(path, path_size, "/proc/%d/map_files/%" PRIx64 "-%" PRIx64, (int)pid,
+			 start, end);
+		if (stat(path, &st))
+			ret = -errno;
+		else if ((uint64_t)st.st_size == size)
+			ret = 0;
+	}
+	fclose(f);
+	return ret;
+}
+
+/**
+ * qemu_find_arrived - where RAM can be read that came by postcopy into a shared region
+ * @ram: has @path /dev/postcopy; gets the path of the file that has its contents
+ *
+ * Only once it is plain shared memory: before, what is missing would read as zeros there.
+ *
+ * Return: 0 or -EOPNOTSUPP, having said why.
+ */
+int qemu_find_arrived(pid_t pid, struct qemu_ram *ram)
+{
+	int context = dev_open(), ret;
+	uint64_t *ids = NULL;
+	size_t nr = 0;
+
+	/* With no module there are no regions. */
+	ret = context < 0 ? context : find_regions(context, pid, &ids, &nr);
+	free(ids);
+	if (context >= 0)
+		close(context);
+	if (ret && ret != -ENOENT) {
+		log_error("cannot ask whether the source's RAM has arrived: %s: %s", dev_path(),
+			  strerror(-ret));
+		return -EOPNOTSUPP;
+	}
+	if (nr) {
+		log_error("the source's RAM is still arriving (see 'umig list'); "
+			  "try again when that has ended");
+		return -EOPNOTSUPP;
+	}
+	ret = qemu_find_backing(pid, ram->size, ram->path, sizeof(ram->path));
+	if (!ret)
+		return 0;
+	log_error("the source's RAM came by postcopy; "
+		  "it cannot be read through /proc/%d/map_files: %s%s", (int)pid, strerror(-ret),
+		  ret == -EPERM || ret == -EACCES ? "; run umig as root" : "");
+	return -EOPNOTSUPP;
 }

@@ -39,6 +39,7 @@ int qemu_run_state(struct qmp *q, char *state, size_t size);
 int qemu_migration_state(struct qmp *q, char *state, size_t size, char *error, size_t error_size);
 bool qemu_migration_is_active(const char *state);
 bool qemu_has_locked_memory(pid_t pid);
+int qemu_find_arrived(pid_t pid, struct qemu_ram *ram);
 bool qemu_maps_file(pid_t pid, const char *path);
 
 #endif

@@ -120,60 +120,38 @@ void recv_cleanup(struct recv *r)
 static int recv_parse(struct recv *r, int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "qmp", required_argument, NULL, 'q' },
 		{ "listen", required_argument, NULL, 'l' },
-		{ "pid", required_argument, NULL, 'p' },
 		{ "timeout", required_argument, NULL, 'T' },
-		{ "connections", required_argument, NULL, 'c' },
-		{ "rate", required_argument, NULL, 'R' },
 		{ "resume", no_argument, NULL, 'r' },
-		{ "json", no_argument, NULL, 'j' },
-		TLS_OPTIONS,
+		RECV_OPTIONS,
 		{ 0 }
 	};
-	uint64_t pid = 0;
-	int c, bad = 0;
+	int c, ret;
 
-	r->timeout_s = 60;
-	r->connections = 2;
+	recv_defaults(r);
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		ret = 0;
 		switch (c) {
-		case 'q':
-			r->qmp_path = optarg;
-			break;
 		case 'l':
 			r->listen = optarg;
 			break;
-		case 'p':
-			bad |= umig_parse_u64(optarg, &pid) || !pid || pid > INT32_MAX;
-			break;
 		case 'T':
-			bad |= umig_parse_u64(optarg, &r->timeout_s) || !r->timeout_s ||
-				r->timeout_s > 86400;
-			break;
-		case 'c':
-			bad |= umig_parse_u64(optarg, &r->connections) || !r->connections ||
-				r->connections > MAX_CONNECTIONS;
-			break;
-		case 'R':
-			bad |= umig_parse_size(optarg, &r->rate);
+			if (umig_parse_u64(optarg, &r->timeout_s) || !r->timeout_s ||
+			    r->timeout_s > 86400)
+				ret = -EINVAL;
 			break;
 		case 'r':
 			r->resume = true;
 			break;
-		case 'j':
-			r->json = true;
-			break;
 		default:
-			if (tls_option(c, optarg))
-				break;
+			ret = recv_option(r, c, optarg);
+		}
+		if (ret == -ENOENT)
 			return umig_usage(&recv_subcommand,
 					  "the option is not known or lacks its value");
-		}
-		if (bad)
+		if (ret)
 			return umig_usage(&recv_subcommand, "'%s' is not a good value", optarg);
 	}
-	r->pid = (pid_t)pid;
 	if (optind != argc)
 		return umig_usage(&recv_subcommand, "'%s' is too much", argv[optind]);
 	if (!r->qmp_path || !r->listen)
@@ -236,7 +214,8 @@ const struct subcommand recv_subcommand = {
 	"and fills its memory. The destination QEMU is started with\n"
 	"  -object memory-backend-file,id=r0,size=SIZE,mem-path=/dev/postcopy,share=off\n"
 	"  -machine TYPE,memory-backend=r0 -incoming defer\n"
-	"and otherwise like the source.\n\n"
+	"and otherwise like the source; with share=on if it has vhost-user devices or is to be moved\n"
+	"once more by 'umig send'.\n\n"
 	"  --qmp SOCKET       QMP socket of the destination QEMU\n"
 	"  --listen ADDRESS   where the sender connects\n"
 	"  --resume           an earlier 'umig recv' was killed: go on with its guest; give the\n"

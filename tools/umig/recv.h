@@ -17,6 +17,7 @@
 #include "progress.h"
 #include "qemu.h"
 #include "state.h"
+#include "tls.h"
 #include "transfer.h"
 
 /* The name under which QEMU gets the socket for its device state. */
@@ -69,6 +70,15 @@ static inline bool recv_is_connected(const struct recv *r)
 	return r->link->fd >= 0;
 }
 
+/* For getopt_long(); what recv_option() knows. */
+#define RECV_OPTIONS						\
+	{ "qmp", required_argument, NULL, 'q' },		\
+	{ "pid", required_argument, NULL, 'p' },		\
+	{ "connections", required_argument, NULL, 'c' },	\
+	{ "rate", required_argument, NULL, 'R' },		\
+	{ "json", no_argument, NULL, 'j' },			\
+	TLS_OPTIONS
+
 /* Says @fmt to the sender and to the user. */
 #define recv_refuse_as(r, error, fmt, ...)					\
 do {										\
@@ -78,6 +88,8 @@ do {										\
 
 #define recv_refuse(r, fmt, ...) recv_refuse_as(r, CONTROL_FAILED, fmt, ##__VA_ARGS__)
 
+void recv_defaults(struct recv *r);
+int recv_option(struct recv *r, int c, const char *value);
 int recv_frame(struct recv *r, struct link *link, int timeout_ms, struct control_frame *frame);
 int recv_message(struct recv *r, struct link *link, int timeout_ms, struct control_message *msg);
 int recv_accept(struct recv *r, struct control_message *msg);

@@ -220,58 +220,37 @@ static int restore_guest(struct restore *re)
 static int restore_parse(struct restore *re, int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "qmp", required_argument, NULL, 'q' },
 		{ "from", required_argument, NULL, 'f' },
-		{ "pid", required_argument, NULL, 'p' },
-		{ "connections", required_argument, NULL, 'c' },
-		{ "rate", required_argument, NULL, 'R' },
 		{ "record", required_argument, NULL, 'o' },
 		{ "replay", no_argument, NULL, 'y' },
-		{ "json", no_argument, NULL, 'j' },
-		TLS_OPTIONS,
+		RECV_OPTIONS,
 		{ 0 }
 	};
 	struct recv *r = &re->recv;
-	uint64_t pid = 0;
-	int c, bad = 0;
+	int c, ret;
 
-	r->timeout_s = 60;
-	r->connections = 2;
+	recv_defaults(r);
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		ret = 0;
 		switch (c) {
-		case 'q':
-			r->qmp_path = optarg;
-			break;
 		case 'f':
 			re->uri = optarg;
 			break;
-		case 'p':
-			bad |= umig_parse_u64(optarg, &pid) || !pid || pid > INT32_MAX;
-			break;
-		case 'c':
-			bad |= umig_parse_u64(optarg, &r->connections) || !r->connections ||
-				r->connections > MAX_CONNECTIONS;
-			break;
-		case 'R':
-			bad |= umig_parse_size(optarg, &r->rate);
-			break;
 		case 'o':
-			bad |= umig_parse_u64(optarg, &re->record_s) || !re->record_s ||
-				re->record_s > 3600;
+			if (umig_parse_u64(optarg, &re->record_s) || !re->record_s ||
+			    re->record_s > 3600)
+				ret = -EINVAL;
 			break;
 		case 'y':
 			re->replay = true;
 			break;
-		case 'j':
-			r->json = true;
-			break;
 		default:
-			if (tls_option(c, optarg))
-				break;
+			ret = recv_option(r, c, optarg);
+		}
+		if (ret == -ENOENT)
 			return umig_usage(&restore_subcommand,
 					  "the option is not known or lacks its value");
-		}
-		if (bad)
+		if (ret)
 			return umig_usage(&restore_subcommand, "'%s' is not a good value", optarg);
 	}
 	if (tls_problem() || (tls_is_on() && !re->uri))
@@ -280,7 +259,6 @@ static int restore_parse(struct restore *re, int argc, char **argv)
 	if (re->record_s && re->replay)
 		return umig_usage(&restore_subcommand,
 				  "--record and --replay exclude each other");
-	r->pid = (pid_t)pid;
 	if (optind + 1 != argc || !r->qmp_path)
 		return umig_usage(&restore_subcommand, "--qmp SOCKET and one DIR are needed");
 	re->dir = argv[optind];

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "send.h"
+#include "sparse.h"
 #include "umig.h"
 
 /* A disk that bypasses the host's cache writes into guest pages past the page tables. */
@@ -124,16 +125,10 @@ static int precopy_send_holes(struct send *s)
 	uint64_t offset = 0;
 
 	while (offset < s->ram.size) {
-		off_t hole = lseek(s->ram_fd, (off_t)offset, SEEK_HOLE), data;
+		struct sparse_extent x = sparse_next(s->ram_fd, offset, s->ram.size);
 
-		if (hole < 0 || (uint64_t)hole >= s->ram.size)
-			break;
-		data = lseek(s->ram_fd, hole, SEEK_DATA);
-		offset = data < 0 ? s->ram.size : min_u64((uint64_t)data, s->ram.size);
-		/* Whole pages only. */
-		ranges_add(&w, ((uint64_t)hole + UMIG_PAGE_SIZE - 1) / UMIG_PAGE_SIZE,
-			   offset / UMIG_PAGE_SIZE -
-			   ((uint64_t)hole + UMIG_PAGE_SIZE - 1) / UMIG_PAGE_SIZE);
+		ranges_add(&w, offset / UMIG_PAGE_SIZE, (x.data - offset) / UMIG_PAGE_SIZE);
+		offset = x.end;
 	}
 	ranges_flush(&w);
 	return w.error;

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "dev.h"
 #include "send.h"
 #include "umig.h"
 
@@ -62,6 +63,11 @@ int send_check_source(struct send *s)
 			  "start it with -object memory-backend-file,id=%s,...,mem-path=%s,share=on",
 			  s->ram.id, s->ram.path);
 		return -EOPNOTSUPP;
+	}
+	if (!strcmp(s->ram.path, dev_path())) {
+		ret = qemu_find_arrived(s->qmp.pid, &s->ram);
+		if (ret)
+			return ret;
 	}
 	if (stat(s->ram.path, &st) || !S_ISREG(st.st_mode) || (uint64_t)st.st_size < s->ram.size ||
 	    !qemu_maps_file(s->qmp.pid, s->ram.path)) {

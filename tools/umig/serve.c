@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * umig serve: guest RAM in a file as an NBD export.
+ * umig serve: guest RAM in a file, or in the memory of a process, as an NBD export.
  *
  * umig opens the listening socket and hands it to nbdkit (socket activation): the port can be
  * chosen by the kernel, the address survives a restart of nbdkit, and no client is refused while
@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -60,18 +61,21 @@ static int find_plugin(char *path, size_t size)
 }
 
 /* In the child. */
-static void page_server_exec(int listen_fd, const char *plugin, const char *file)
+static void page_server_exec(const struct page_server *s, const char *plugin)
 {
 	const char *argv[16] = {
 		"nbdkit", "--exit-with-parent", "--foreground", "--readonly", "--log=stderr",
 		"--threads=16",
 	};
-	char pid[24], file_arg[4200], tls_arg[4200];
+	char pid[24], file_arg[4200], range_arg[64], tls_arg[4200];
 	unsigned int nr = 6;
+	int memory = -1;
 	sigset_t none;
 
 	/* nbdkit wants the socket as fd 3. */
-	if (listen_fd != 3 && dup2(listen_fd, 3) < 0)
+	if (s->memory.fd >= 0)
+		memory = fcntl(s->memory.fd, F_DUPFD, 4);
+	if (s->listen_fd != 3 && dup2(s->listen_fd, 3) < 0)
 		_exit(126);
 	if (fcntl(3, F_SETFD, 0) < 0)
 		_exit(126);
@@ -79,7 +83,7 @@ static void page_server_exec(int listen_fd, const char *plugin, const char *file
 	setenv("LISTEN_PID", pid, 1);
 	setenv("LISTEN_FDS", "1", 1);
 	unsetenv("LISTEN_FDNAMES");
-	snprintf(file_arg, sizeof(file_arg), "file=%s", file);
+	snprintf(file_arg, sizeof(file_arg), "file=%s", s->file);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	/* Ctrl-C is for umig, which decides when the pages may go. */
@@ -96,6 +100,12 @@ static void page_server_exec(int listen_fd, const char *plugin, const char *file
 	if (tls.certificates)
 		argv[nr++] = "--tls-verify-peer";
 	argv[nr++] = plugin;
+	if (memory >= 0) {
+		snprintf(file_arg, sizeof(file_arg), "memory=%d", memory);
+		snprintf(range_arg, sizeof(range_arg), "range=%" PRIu64 "-%" PRIu64,
+			 s->memory.start, s->memory.end);
+		argv[nr++] = range_arg;
+	}
 	argv[nr++] = file_arg;
 	execvp("nbdkit", (char *const *)argv);
 	_exit(errno == ENOENT ? 127 : 126);
@@ -115,7 +125,7 @@ static int page_server_spawn(struct page_server *s)
 	if (s->pid < 0)
 		return -errno;
 	if (!s->pid)
-		page_server_exec(s->listen_fd, plugin, s->file);
+		page_server_exec(s, plugin);
 	return 0;
 }
 
@@ -174,28 +184,12 @@ static int page_server_wait(struct page_server *s)
 	return ret;
 }
 
-/**
- * page_server_start - serve @file at @address
- * @host: for the URI, if @address says any address of this host; may be NULL
- *
- * Return: 0 once it answers, @s->uri is set; -errno, having said why.
- */
-int page_server_start(struct page_server *s, const char *file, const char *address,
-		      const char *host)
+/* What is served is set. Return: as page_server_start(). */
+static int page_server_begin(struct page_server *s, const char *address, const char *host)
 {
 	const char *path = address_unix_path(address);
-	char real[4096];
 	int ret;
 
-	memset(s, 0, sizeof(*s));
-	s->listen_fd = -1;
-	if (!realpath(file, real)) {
-		ret = -errno;
-		log_error("cannot serve %s: %s", file, strerror(errno));
-		return ret;
-	}
-	/* A memfd is only there under its link in /proc. */
-	snprintf(s->file, sizeof(s->file), "%s", strncmp(file, "/proc/", 6) ? real : file);
 	s->listen_fd = address_listen(address);
 	if (s->listen_fd < 0) {
 		ret = s->listen_fd;
@@ -223,6 +217,40 @@ int page_server_start(struct page_server *s, const char *file, const char *addre
 err:
 	page_server_stop(s);
 	return ret;
+}
+
+/**
+ * page_server_start - serve @file at @address
+ * @host: for the URI, if @address says any address of this host; may be NULL
+ *
+ * Return: 0 once it answers, @s->uri is set; -errno, having said why.
+ */
+int page_server_start(struct page_server *s, const char *file, const char *address,
+		      const char *host)
+{
+	char real[4096];
+	int ret;
+
+	memset(s, 0, sizeof(*s));
+	s->memory.fd = -1;
+	/* What has no name is there only under its link in /proc. */
+	if (strncmp(file, "/proc/", 6) ? !realpath(file, real) : access(file, R_OK)) {
+		ret = -errno;
+		log_error("cannot serve %s: %s", file, strerror(errno));
+		return ret;
+	}
+	snprintf(s->file, sizeof(s->file), "%s", strncmp(file, "/proc/", 6) ? real : file);
+	return page_server_begin(s, address, host);
+}
+
+/* The same for memory of a process. @memory's fd stays the caller's. */
+int page_server_start_process(struct page_server *s, const struct process_memory *memory,
+			      const char *address, const char *host)
+{
+	memset(s, 0, sizeof(*s));
+	s->memory = *memory;
+	snprintf(s->file, sizeof(s->file), "the process");
+	return page_server_begin(s, address, host);
 }
 
 /* The same on a Unix socket in a directory of its own, for this user alone. */
@@ -292,29 +320,56 @@ static int serve_until_signal(struct page_server *s, int signal_fd)
 	}
 }
 
-static int serve_run(int argc, char **argv)
+struct serve_options {
+	const char *file;
+	const char *listen;
+	const char *host;
+	const char *region;
+	bool is_fd;
+	uint64_t pid;
+	char link[64];
+	struct process_memory memory;
+};
+
+static int serve_parse(struct serve_options *o, int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "file", required_argument, NULL, 'f' },
+		{ "pid", required_argument, NULL, 'p' },
+		{ "range", required_argument, NULL, 'r' },
+		{ "region", required_argument, NULL, 'R' },
+		{ "fd", required_argument, NULL, 'n' },
 		{ "listen", required_argument, NULL, 'l' },
 		{ "host", required_argument, NULL, 'h' },
 		TLS_OPTIONS,
 		{ 0 }
 	};
-	const char *file = NULL, *listen = NULL, *host = NULL;
-	struct page_server server;
-	int c, ret, signal_fd;
+	uint64_t fd = 0;
+	int c, bad = 0;
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		switch (c) {
 		case 'f':
-			file = optarg;
+			o->file = optarg;
+			break;
+		case 'p':
+			bad = umig_parse_u64(optarg, &o->pid) || !o->pid || o->pid > INT32_MAX;
+			break;
+		case 'r':
+			bad = process_parse_range(optarg, &o->memory);
+			break;
+		case 'R':
+			o->region = optarg;
+			break;
+		case 'n':
+			bad = umig_parse_u64(optarg, &fd) || fd > INT32_MAX;
+			o->is_fd = true;
 			break;
 		case 'l':
-			listen = optarg;
+			o->listen = optarg;
 			break;
 		case 'h':
-			host = optarg;
+			o->host = optarg;
 			break;
 		default:
 			if (tls_option(c, optarg))
@@ -322,36 +377,79 @@ static int serve_run(int argc, char **argv)
 			return umig_usage(&serve_subcommand,
 					  "the option is not known or lacks its value");
 		}
+		if (bad)
+			return umig_usage(&serve_subcommand, "'%s' is not a good value", optarg);
 	}
 	if (optind != argc)
 		return umig_usage(&serve_subcommand, "'%s' is too much", argv[optind]);
-	if (!file || !listen)
-		return umig_usage(&serve_subcommand, "--file PATH and --listen ADDRESS are needed");
-	if (address_check(listen))
+	if (!o->file == !o->pid || !o->listen)
+		return umig_usage(&serve_subcommand,
+				  "--listen ADDRESS and one of --file PATH and --pid PID are needed");
+	if (!!o->memory.end + !!o->region + o->is_fd != !!o->pid)
+		return umig_usage(&serve_subcommand,
+				  "--pid goes with one of --range, --region and --fd");
+	if (o->is_fd) {
+		snprintf(o->link, sizeof(o->link), "/proc/%d/fd/%d", (int)o->pid, (int)fd);
+		o->file = o->link;
+	}
+	if (address_check(o->listen))
 		return umig_usage(&serve_subcommand, "'%s' is neither unix:PATH nor tcp:HOST:PORT",
-				  listen);
+				  o->listen);
 	if (tls_problem())
 		return umig_usage(&serve_subcommand, "%s", tls_problem());
+	return 0;
+}
+
+/* Return: 0 or an exit code, having said why. */
+static int serve_start(struct page_server *s, struct serve_options *o)
+{
+	if (o->file)
+		return page_server_start(s, o->file, o->listen, o->host) ? UMIG_FAILED : 0;
+	if ((o->region && process_find_mapping((pid_t)o->pid, o->region, &o->memory)) ||
+	    process_open((pid_t)o->pid, &o->memory))
+		return UMIG_REFUSED;
+	return page_server_start_process(s, &o->memory, o->listen, o->host) ? UMIG_FAILED : 0;
+}
+
+static int serve_run(int argc, char **argv)
+{
+	struct serve_options o = { .memory.fd = -1 };
+	struct page_server server;
+	int ret, signal_fd;
+
+	ret = serve_parse(&o, argc, argv);
+	if (ret)
+		return ret;
 	signal_fd = umig_signal_fd();
 	if (signal_fd < 0)
 		return UMIG_FAILED;
-	if (page_server_start(&server, file, listen, host))
-		return UMIG_FAILED;
-	log_stdout(server.uri);
-	ret = serve_until_signal(&server, signal_fd);
-	page_server_stop(&server);
+	ret = serve_start(&server, &o);
+	if (!ret) {
+		log_stdout(server.uri);
+		ret = serve_until_signal(&server, signal_fd);
+		page_server_stop(&server);
+	}
+	if (o.memory.fd >= 0)
+		close(o.memory.fd);
 	return ret;
 }
 
 const struct subcommand serve_subcommand = {
 	.name = "serve",
-	.purpose = "serve a VM's RAM file over NBD",
+	.purpose = "serve a VM's RAM over NBD",
 	.help =
-	"usage: umig serve --file PATH --listen unix:PATH|tcp:HOST:PORT [--host HOST]\n\n"
-	"Serves the file read-only (nbdkit with umig's plugin): holes and pages of zeros are\n"
+	"usage: umig serve (--file PATH | --pid PID ...) --listen unix:PATH|tcp:HOST:PORT [--host HOST]\n\n"
+	"Serves the memory read-only (nbdkit with umig's plugin): holes and pages of zeros are\n"
 	"announced as such. Prints the NBD URI once it answers and runs until SIGTERM. The contents\n"
-	"must not change meanwhile: stop the VM first.\n\n"
-	"  --file PATH      the RAM file; /proc/PID/fd/N for a memfd\n"
+	"must not change meanwhile: stop the VM first. If a process ends while its memory is served,\n"
+	"what is asked for is answered with an error.\n\n"
+	"  --file PATH      the RAM file\n"
+	"  --pid PID --fd N the file that the process has open as fd N: a memfd\n"
+	"  --pid PID --range START-END\n"
+	"                   its memory between these addresses (hexadecimal, see /proc/PID/maps),\n"
+	"                   private memory, too; offset 0 of the export is START\n"
+	"  --pid PID --region NAME\n"
+	"                   the mapping that /proc/PID/maps calls so\n"
 	"  --listen ADDRESS where; "
 	"port 0 takes any that is free, an empty HOST means all addresses\n"
 	"  --tls-psk FILE | --tls-certificates DIR\n"

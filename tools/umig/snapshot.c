@@ -20,6 +20,7 @@
 
 #include "send.h"
 #include "snapshot.h"
+#include "sparse.h"
 #include "umig.h"
 
 #define COPY_BLOCK	(1ULL << 20)
@@ -91,19 +92,11 @@ static int copy_all(struct snapshot_job *job)
 	uint64_t offset = 0;
 
 	while (offset < s->ram.size) {
-		off_t data = lseek(s->ram_fd, (off_t)offset, SEEK_DATA), hole;
-		uint64_t end;
+		struct sparse_extent x = sparse_next(s->ram_fd, offset, s->ram.size);
 		int ret;
 
-		if (data < 0 && errno == ENXIO)
-			break;
-		if (data < 0)
-			data = (off_t)offset;
-		hole = lseek(s->ram_fd, data, SEEK_HOLE);
-		end = hole < 0 ? s->ram.size : min_u64((uint64_t)hole, s->ram.size);
-		offset = (uint64_t)data & ~(UMIG_PAGE_SIZE - 1);
-		for (; offset < end; offset += COPY_BLOCK) {
-			ret = copy_range(job, offset, min_u64(COPY_BLOCK, end - offset), false);
+		for (offset = x.data; offset < x.end; offset += COPY_BLOCK) {
+			ret = copy_range(job, offset, min_u64(COPY_BLOCK, x.end - offset), false);
 			if (ret)
 				return ret;
 			if (send_is_interrupted(s))
@@ -111,7 +104,7 @@ static int copy_all(struct snapshot_job *job)
 			progress_line(&s->progress, offset / UMIG_PAGE_SIZE,
 				      s->ram.size / UMIG_PAGE_SIZE, "copying");
 		}
-		offset = end;
+		offset = x.end;
 	}
 	return 0;
 }
@@ -128,15 +121,13 @@ static int copy_rest(struct snapshot_job *job)
 			ret = copy_range(job, i * UMIG_PAGE_SIZE, UMIG_PAGE_SIZE, true);
 	}
 	while (!ret && offset < s->ram.size) {
-		off_t hole = lseek(s->ram_fd, (off_t)offset, SEEK_HOLE), data;
+		struct sparse_extent x = sparse_next(s->ram_fd, offset, s->ram.size);
 
-		if (hole < 0 || (uint64_t)hole >= s->ram.size)
-			break;
-		data = lseek(s->ram_fd, hole, SEEK_DATA);
-		offset = data < 0 ? s->ram.size : min_u64((uint64_t)data, s->ram.size);
-		if (fallocate(job->out_ram, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, hole,
-			      (off_t)offset - hole))
+		if (x.data > offset &&
+		    fallocate(job->out_ram, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			      (off_t)offset, (off_t)(x.data - offset)))
 			ret = -errno;
+		offset = x.end;
 	}
 	return ret;
 }

@@ -164,6 +164,20 @@ static bool track_has_swap(void)
 	return lines > 1;
 }
 
+/* Is the file a memfd or the like? Other tmpfs that nobody has mounted have rules of their own. */
+static bool track_is_memfd(const struct track *t)
+{
+	struct stat st = { 0 };
+	int fd = memfd_create("umig", MFD_CLOEXEC);
+
+	if (fd < 0)
+		return false;
+	if (fstat(fd, &st))
+		st.st_dev = 0;
+	close(fd);
+	return st.st_dev == t->dev;
+}
+
 /* What does the file's file system, or for a memfd the system, say about huge pages? */
 static bool track_may_be_huge(const struct track *t)
 {
@@ -189,7 +203,8 @@ static bool track_may_be_huge(const struct track *t)
 	known = f && fgets(shmem, sizeof(shmem), f);
 	if (f)
 		fclose(f);
-	return huge || strstr(shmem, "[force]") || (!mounted && known && !strstr(shmem, "[never]"));
+	return huge || strstr(shmem, "[force]") ||
+		(!mounted && known && (!strstr(shmem, "[never]") || !track_is_memfd(t)));
 }
 
 /* Return: what the process has open that may write to its memory past the page tables, or "". */

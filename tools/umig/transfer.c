@@ -10,6 +10,7 @@
 
 #include "dev.h"
 #include "log.h"
+#include "place.h"
 #include "transfer.h"
 #include "umig.h"
 
@@ -90,6 +91,8 @@ static int region_attach(struct transfer *t, struct region *r, uint64_t id)
 	nr_chunks = (r->set.nr_pages + CHUNK_PAGES - 1) / CHUNK_PAGES;
 	r->chunk = calloc(nr_chunks, sizeof(*r->chunk));
 	ret = r->chunk ? region_query(r) : -ENOMEM;
+	if (!ret && info.out_region_flags & POSTCOPY_REGION_SHARED)
+		ret = place_map(r);
 	if (ret)
 		goto err;
 	return 0;
@@ -232,6 +235,7 @@ void transfer_destroy(struct transfer *t)
 	for (i = 0; i < t->nr_regions; i++) {
 		struct region *r = &t->regions[i];
 
+		place_unmap(r);
 		pageset_destroy(&r->set);
 		free(r->chunk);
 		free(r->sum);
@@ -261,6 +265,22 @@ bool transfer_is_complete(const struct transfer *t)
 	return true;
 }
 
+/* What is missing is asked of the kernel again. */
+static int region_start_over(struct transfer *t, struct region *r)
+{
+	bool filling = t->nr_background;
+	int ret;
+
+	transfer_stop_background(t);
+	pthread_mutex_lock(&t->lock);
+	ret = region_query(r);
+	/* Nothing that demand has ever taken may be received where it is not seen. */
+	if (!ret && r->memory)
+		ret = place_map(r);
+	pthread_mutex_unlock(&t->lock);
+	return !ret && filling ? transfer_start_background(t) : ret;
+}
+
 /**
  * transfer_convert - turn the regions into ordinary memory; demand may still run
  *
@@ -276,15 +296,15 @@ int transfer_convert(struct transfer *t)
 		uint64_t nr_missing = 0;
 		int ret;
 
-		ret = dev_convert(r->helper, POSTCOPY_CONVERT_RETIRE_CONTEXT, &nr_missing);
+		/* Who maps a shared region later needs its context. */
+		ret = dev_convert(r->helper, r->memory ? 0 : POSTCOPY_CONVERT_RETIRE_CONTEXT,
+				  &nr_missing);
 		if (ret == -EALREADY || !ret)
 			continue;
 		if (ret == -EBUSY) {
 			log_info("region %" PRIu64 " still misses %" PRIu64 " pages, going on",
 				 r->id, nr_missing);
-			pthread_mutex_lock(&t->lock);
-			ret = region_query(r);
-			pthread_mutex_unlock(&t->lock);
+			ret = region_start_over(t, r);
 			return ret ? ret : -EAGAIN;
 		}
 		if (ret == -ESRCH) {

@@ -8,8 +8,9 @@
  *   background   (background.c) one connection each. Asks which ranges are zero, then reads what
  *                is still missing in large pieces, from the last fault on.
  *   the caller   shows progress, waits for the end, converts.
- * A page is filled by the thread that claims it first (pageset.h). Nothing is kept outside the
- * kernel that a new umig could not ask it for: kill -9 costs what was in flight.
+ * A page is filled by the thread that claims it first (pageset.h); in a shared region background
+ * receives it in place (place.h). Nothing is kept outside the kernel that a new umig could not ask
+ * it for: kill -9 costs what was in flight.
  */
 #ifndef UMIG_TRANSFER_H
 #define UMIG_TRANSFER_H
@@ -33,13 +34,17 @@
 /* Bit 31 of a chunk's entry: a query is in flight; the rest: how many of its pages are known. */
 #define CHUNK_ASKED	(1U << 31)
 
-/* @data, @sum: for transfer_forget(), NULL unless transfer_keep_sums() was called. */
+/*
+ * @data, @sum: for transfer_forget(), NULL unless transfer_keep_sums() was called.
+ * @memory: of a shared region, for place.c; NULL if it is private
+ */
 struct region {
 	_Atomic uint64_t *data;
 	uint64_t id;
 	uint64_t offset;
 	uint64_t length;
 	int helper;
+	uint8_t *memory;
 	struct pageset set;
 	uint32_t *chunk;
 	uint64_t *sum;
@@ -159,7 +164,8 @@ void transfer_unreadable(struct transfer *t, struct region *r, uint64_t page, ui
 void transfer_follow(struct transfer *t, struct region *r, uint64_t page);
 void transfer_note_fault(struct transfer *t, uint64_t offset, uint64_t ns);
 int fill_data(struct transfer *t, struct region *r, uint64_t page, uint64_t nr,
-	      const uint8_t *data, enum fill_kind kind);
+	      const uint8_t *data);
+int fill_placed(struct transfer *t, struct region *r, uint64_t page, uint64_t nr, uint64_t mine);
 int fill_demand(struct transfer *t, struct region *r, uint64_t page, const uint8_t *data,
 		struct postcopy_request *requests, size_t *nr_requests);
 int fill_zero(struct transfer *t, struct region *r, const struct postcopy_range *ranges,

@@ -93,15 +93,16 @@ vmm_start()
 		-serial "file:$work/$name.serial" \
 		-qmp "unix:$work/$name.qmp,server=on,wait=off" \
 		-kernel "$guest_kernel" -initrd "$guest" \
-		-append "console=ttyS0 quiet loglevel=3 iommu=off mitigations=off guest.mib=$guest_mib guest.rewrite=${GUEST_REWRITE:-8}" \
+		-append "console=ttyS0 quiet loglevel=3 iommu=off mitigations=off guest.mib=$guest_mib guest.rewrite=${GUEST_REWRITE:-8} ${guest_options-}" \
 		"$@" >"$work/$name.log" 2>&1 &
 	printf -v "${name}_pid" %s $!
 	within 20 test -S "$work/$name.qmp"
 }
 
+# source_start [QEMU-OPTION]...
 source_start()
 {
-	vmm_start source mem-path=/dev/shm/source.ram,share=on &&
+	vmm_start source mem-path=/dev/shm/source.ram,share=on "$@" &&
 	within 100 guest_beyond source 0 && guest_clean source
 }
 
@@ -109,6 +110,35 @@ source_start()
 destination_start()
 {
 	vmm_start destination mem-path=/dev/postcopy,share=off -incoming defer "$@"
+}
+
+# migrate FROM TO [SEND-OPTION]... - begin to move the guest; $send and $recv log to
+# $work/send.log and $work/recv.log
+migrate()
+{
+	local from=$1 to=$2
+	shift 2
+
+	rm -f "$work/control"
+	"$umig" recv --qmp "$work/$to.qmp" --listen "unix:$work/control" \
+		--json >"$work/recv.log" 2>&1 &
+	recv=$!
+	within 20 test -S "$work/control" || return
+	"$umig" send --qmp "$work/$from.qmp" --to "unix:$work/control" "$@" \
+		--json >"$work/send.log" 2>&1 &
+	send=$!
+}
+
+# migrated FROM TO [SEND-OPTION]... - the same, to the end
+migrated()
+{
+	migrate "$@" && wait "$send" && wait "$recv"
+}
+
+# summary send|recv FILTER - of the last line of that log
+summary()
+{
+	grep -h '"summary"' "$work/$1.log" | tail -n 1 | jq -e "$2"
 }
 
 # qmp NAME COMMAND - one QMP command, prints the answer
@@ -166,7 +196,8 @@ guests_where()
 		qmp "$name" query-status
 		registers "$name" | tee "$work/registers"
 		grep -h kvm_ /proc/"${!pid}"/task/*/stack
-		if grep -q 'RIP=ffffffffc' "$work/registers"; then
+		# With a disk it does load modules.
+		if [ ! "${guest_options-}" ] && grep -q 'RIP=ffffffffc' "$work/registers"; then
 			spoilt "$name"
 		fi
 	done 2>/dev/null
@@ -188,6 +219,21 @@ guest_clean()
 region_of()
 {
 	"$umig" list --json | jq -e ".[] | select(.pid == $1) | .$2"
+}
+
+# mapped_shared PID - its guest RAM came into a shared region and is plain shared memory: the
+# driver's mark (VM_MIXEDMAP, mm) is gone. A vhost-user back end maps some of it twice.
+mapped_shared()
+{
+	awk -v want=$((memory_mib * 1024)) '
+	/^[0-9a-f]+-[0-9a-f]+ / { ram = $6 == "/postcopy" }
+	ram && $1 == "Size:" { size += $2 }
+	ram && $1 == "Rss:" { rss += $2 }
+	ram && $1 == "VmFlags:" && / mm( |$)/ { marked = 1 }
+	END {
+		printf "size %d kB, resident %d kB, marked %d\n", size, rss, marked
+		exit !(size >= want && rss > 0 && !marked)
+	}' "/proc/$1/smaps"
 }
 
 # mapped_anonymous PID - its guest RAM is what a private mapping of /dev/zero is

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * nbdkit plugin: guest RAM in a file (in /dev/shm, on hugetlbfs, a memfd as /proc/PID/fd/N) as a
- * read-only export.
+ * nbdkit plugin: guest RAM in a file (in /dev/shm, on hugetlbfs, a memfd as /proc/PID/fd/N), or in
+ * a process (through its /proc/PID/mem), as a read-only export.
  *
  * Differs from nbdkit's file plugin in that pages of zeros inside the data are announced as zero
  * extents too: a guest's free memory is mostly that. Everything is read with pread(): a mapping
@@ -13,6 +13,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -29,9 +31,28 @@
 static char *file_path;
 static int file_fd = -1;
 static int64_t file_size;
+/* Of a process: where in it the export begins. */
+static int is_memory;
+static uint64_t memory_start;
 
 static int umig_config(const char *key, const char *value)
 {
+	uint64_t start, end;
+
+	if (!strcmp(key, "memory")) {
+		is_memory = 1;
+		return nbdkit_parse_int("memory", value, &file_fd);
+	}
+	if (!strcmp(key, "range")) {
+		if (sscanf(value, "%" SCNu64 "-%" SCNu64, &start, &end) != 2 || start >= end ||
+		    end > INT64_MAX) {
+			nbdkit_error("'%s' is no range of addresses", value);
+			return -1;
+		}
+		memory_start = start;
+		file_size = (int64_t)(end - start);
+		return 0;
+	}
 	if (strcmp(key, "file")) {
 		nbdkit_error("unknown parameter '%s'; the plugin takes file=PATH", key);
 		return -1;
@@ -43,7 +64,11 @@ static int umig_config(const char *key, const char *value)
 
 static int umig_config_complete(void)
 {
-	if (!file_path) {
+	if (is_memory && (file_path || !file_size)) {
+		nbdkit_error("memory=FD goes with range=START-END, and not with file=");
+		return -1;
+	}
+	if (!file_path && !is_memory) {
 		nbdkit_error("file=PATH is missing: which file holds the guest's RAM?");
 		return -1;
 	}
@@ -54,6 +79,8 @@ static int umig_get_ready(void)
 {
 	struct stat st;
 
+	if (is_memory)
+		return 0;
 	file_fd = open(file_path, O_RDONLY | O_CLOEXEC);
 	if (file_fd < 0 || fstat(file_fd, &st) < 0) {
 		nbdkit_error("cannot open %s: %m", file_path);
@@ -109,17 +136,18 @@ static int umig_read(void *buf, uint64_t count, uint64_t offset)
 	uint8_t *p = buf;
 
 	while (count) {
-		ssize_t n = pread(file_fd, p, count, (off_t)offset);
+		ssize_t n = pread(file_fd, p, count, (off_t)(memory_start + offset));
 
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0) {
-			nbdkit_error("cannot read %s: %m", file_path);
+			nbdkit_error("cannot read %s: %m", file_path ? file_path : "the process");
 			return -1;
 		}
-		/* Shorter than it was: an error, never zeros. */
+		/* Shorter than it was, or a process that has ended: an error, never zeros. */
 		if (!n) {
-			nbdkit_error("%s has shrunk", file_path);
+			nbdkit_error("%s", is_memory ? "the process has ended" :
+				     "the file has shrunk");
 			nbdkit_set_error(EIO);
 			return -1;
 		}
@@ -165,8 +193,12 @@ static int umig_scan_data(struct nbdkit_extents *extents, uint8_t *buf, uint64_t
 
 static uint64_t umig_seek(uint64_t offset, int whence, uint64_t fallback, uint64_t end)
 {
-	off_t pos = lseek(file_fd, (off_t)offset, whence);
+	off_t pos;
 
+	/* It may have pages that a device brings only when they are read. */
+	if (is_memory)
+		return fallback;
+	pos = lseek(file_fd, (off_t)offset, whence);
 	/* ENXIO: nothing but a hole up to the end of the file. */
 	if (pos < 0)
 		return errno == ENXIO ? end : fallback;
@@ -181,6 +213,8 @@ static int umig_has_not_shrunk(void)
 {
 	struct stat st;
 
+	if (is_memory)
+		return 0;
 	if (fstat(file_fd, &st) < 0 || (S_ISREG(st.st_mode) && st.st_size < file_size)) {
 		nbdkit_error("%s has shrunk", file_path);
 		nbdkit_set_error(EIO);
@@ -234,7 +268,8 @@ static struct nbdkit_plugin plugin = {
 	.unload			= umig_unload,
 	.config			= umig_config,
 	.config_complete	= umig_config_complete,
-	.config_help		= "file=PATH   (required) the file that holds the RAM",
+	.config_help		= "file=PATH         the file that holds the RAM, or\n"
+				  "memory=FD range=START-END   an open /proc/PID/mem",
 	.magic_config_key	= "file",
 	.get_ready		= umig_get_ready,
 	.open			= umig_open,

@@ -8,6 +8,9 @@
  *                   survives its helper. Byte [pages] is 1 when converted, 2 when dead.
  * UMIG_FAKE_SIZE    bytes, UMIG_FAKE_OFFSET  offset in the image (0), UMIG_FAKE_PID  owner
  * UMIG_FAKE_VCPUS   threads that fault on random missing pages until all are present
+ * UMIG_FAKE_SHARED  the region is shared, this file its memory. What it holds when a page becomes
+ *                   present goes to UMIG_FAKE_FILE, then the guest writes over all of it
+ *                   (FAKE_MARK): a page that is written to after it was present lacks that.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -24,16 +27,18 @@
 #include "../dev.h"
 #include "../umig.h"
 
-#define FAKE_ID 7
+#define FAKE_ID		7
+#define FAKE_MARK	0xa5
 
 static struct {
 	_Atomic uint64_t faults;
 	pthread_mutex_t lock;
 	uint64_t size, offset, pages;
 	uint8_t *map;
-	int file;
+	uint8_t *memory;
+	int file, shared;
 	int pipe[2];
-} fake = { .lock = PTHREAD_MUTEX_INITIALIZER, .file = -1, .pipe = { -1, -1 } };
+} fake = { .lock = PTHREAD_MUTEX_INITIALIZER, .file = -1, .shared = -1, .pipe = { -1, -1 } };
 
 static uint64_t fake_env(const char *name, uint64_t fallback)
 {
@@ -47,6 +52,19 @@ const char *dev_path(void)
 	const char *path = getenv("UMIG_FAKE_PATH");
 
 	return path ? path : POSTCOPY_DEVICE;
+}
+
+static int fake_open_shared(void)
+{
+	const char *path = getenv("UMIG_FAKE_SHARED");
+
+	if (!path)
+		return 0;
+	fake.shared = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fake.shared < 0 || ftruncate(fake.shared, (off_t)fake.size))
+		return -1;
+	fake.memory = mmap(NULL, fake.size, PROT_READ | PROT_WRITE, MAP_SHARED, fake.shared, 0);
+	return fake.memory == MAP_FAILED ? -1 : 0;
 }
 
 int dev_open(void)
@@ -66,7 +84,7 @@ int dev_open(void)
 		return -errno;
 	fake.map = mmap(NULL, fake.pages + 1, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	close(fd);
-	if (fake.map == MAP_FAILED)
+	if (fake.map == MAP_FAILED || fake_open_shared())
 		return -errno;
 	return eventfd(0, EFD_CLOEXEC);
 }
@@ -99,7 +117,7 @@ int dev_region_info(int fd, uint64_t id, struct postcopy_region_info *info)
 		.out_offset = fake.offset,
 		.out_length = fake.size,
 		.out_state = POSTCOPY_REGION_UNATTACHED,
-		.out_region_flags = POSTCOPY_REGION_PRIVATE,
+		.out_region_flags = fake.memory ? POSTCOPY_REGION_SHARED : POSTCOPY_REGION_PRIVATE,
 		.out_pid = (uint32_t)fake_env("UMIG_FAKE_PID", 1234),
 		.out_comm = "fake",
 		.out_nr_pages = fake.pages,
@@ -198,11 +216,17 @@ static int fake_install(uint64_t offset, uint64_t length, const uint8_t *data, u
 		uint64_t page = (offset - fake.offset + at) / UMIG_PAGE_SIZE;
 
 		/* Counts also what would be a duplicate: umig is not to install a page twice. */
-		if (fake.map[page]++)
+		if (fake.map[page]) {
+			fake.map[page]++;
 			continue;
+		}
 		if (pwrite(fake.file, data ? data + at : zero, UMIG_PAGE_SIZE,
 			   (off_t)(page * UMIG_PAGE_SIZE)) != (ssize_t)UMIG_PAGE_SIZE)
 			abort();
+		if (fake.memory)
+			memset(fake.memory + page * UMIG_PAGE_SIZE, FAKE_MARK, UMIG_PAGE_SIZE);
+		/* Last: who looks at the files meanwhile finds all of what the map says. */
+		fake.map[page] = 1;
 		++*nr;
 	}
 	pthread_mutex_unlock(&fake.lock);
@@ -240,6 +264,28 @@ int dev_zero(int helper, const struct postcopy_range *ranges, size_t nr, uint64_
 	for (i = 0; i < nr && !ret; i++)
 		ret = fake_install(ranges[i].offset, ranges[i].length, NULL, zeroed);
 	return ret;
+}
+
+int dev_present(int helper, const struct postcopy_range *ranges, size_t nr)
+{
+	uint64_t marked;
+	size_t i;
+	int ret = 0;
+
+	(void)helper;
+	for (i = 0; i < nr && !ret; i++)
+		ret = fake_install(ranges[i].offset, ranges[i].length,
+				   fake.memory + (ranges[i].offset - fake.offset), &marked);
+	return ret;
+}
+
+void *dev_map(int helper, uint64_t offset, uint64_t length, void *at)
+{
+	void *memory = mmap(at, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fake.shared,
+			    (off_t)(offset - fake.offset));
+
+	(void)helper;
+	return memory == MAP_FAILED ? NULL : memory;
 }
 
 int dev_discard(int helper, const struct postcopy_range *ranges, size_t nr)

@@ -71,10 +71,28 @@ PY
 
 # fake_region MIB VCPUS: a fresh region for umig-fake.
 fake_region() {
-	rm -f "$tmp/ram" "$tmp/map"
+	rm -f "$tmp/ram" "$tmp/map" "$tmp/shared"
 	export UMIG_FAKE_FILE=$tmp/ram UMIG_FAKE_MAP=$tmp/map
 	export UMIG_FAKE_SIZE=$(($1 << 20)) UMIG_FAKE_VCPUS=$2 UMIG_FAKE_PID=1234
-	unset UMIG_FAKE_OFFSET
+	unset UMIG_FAKE_OFFSET UMIG_FAKE_SHARED
+}
+
+# The same, shared. What was received in place and not made present is in $tmp/shared.
+fake_shared_region() {
+	fake_region "$@"
+	export UMIG_FAKE_SHARED=$tmp/shared
+}
+
+# No page has been written to since it was present: the guest's mark is all over it.
+fake_is_untouched() {
+	python3 - "$tmp/map" "$tmp/shared" <<'PY'
+import sys
+m, ram = (open(p, "rb").read() for p in sys.argv[1:])
+mark = b"\xa5" * 4096
+for i in range(len(m) - 1):
+    if m[i] and ram[i * 4096:(i + 1) * 4096] != mark:
+        sys.exit("page %d was written to after it was present" % i)
+PY
 }
 
 # Every page installed exactly once and equal to the image; the region is converted.
@@ -86,14 +104,15 @@ sys.exit(0 if set(m[:-1]) == {1} and m[-1] == 1 else 1)
 PY
 }
 
-# Pages that are present equal the image's; the others are untouched (zero in the file).
+# Pages that are present equal the image's; the others are untouched (zero in the file). Those that
+# come while it looks are left out.
 fake_is_sound() {
-	python3 - "$tmp/ram" "$tmp/map" "$1" <<'PY'
+	python3 - "$tmp/map" "$tmp/ram" "$tmp/map" "$1" <<'PY'
 import os, sys
-ram, m, img = (open(p, "rb").read() for p in sys.argv[1:])
+before, ram, m, img = (open(p, "rb").read() for p in sys.argv[1:])
 for i in range(len(m) - 1):
     want = img[i * 4096:(i + 1) * 4096] if m[i] else bytes(4096)
-    if ram[i * 4096:(i + 1) * 4096] != want or m[i] > 1:
+    if m[i] == before[i] and ram[i * 4096:(i + 1) * 4096] != want or m[i] > 1:
         sys.exit("page %d is wrong" % i)
 PY
 }

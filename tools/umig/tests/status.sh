@@ -53,14 +53,17 @@ started+=("$watch")
 
 "$umig" set --pid "$pid" --pause && status_is "s['paused']"
 ok $? "set.pause_is_shown" "$tmp/err"
-present() { status && jq '.[0].present_pages - .[0].demand_pages' "$tmp/status"; }
-sleep 0.5
-before=$(present)
-sleep 1
-after=$(present)
-# The fake's vCPUs go on faulting meanwhile: background alone stands still.
-[ "$after" -le $((before + 8)) ]
+# Without a limit background would be done long before the fake's vCPUs have got so many pages.
+"$umig" set --pid "$pid" --rate 0
+demand() { status && jq '.[0].demand_pages' "$tmp/status"; }
+background() { status && jq '.[0].present_pages - .[0].demand_pages' "$tmp/status"; }
+wait_until 20 status_is "s['demand_pages'] > $(demand) + 200"
+before=$(background)
+wait_until 20 status_is "s['demand_pages'] > $(demand) + 200"
+# The two numbers are not read in the same moment.
+[ "$(background)" -le $((before + 8)) ]
 ok $? "set.pause_stops_background" "$tmp/status"
+"$umig" set --pid "$pid" --rate 1M
 status_is "s['demand_pages'] > 0" && demand=$(jq '.[0].demand_pages' "$tmp/status") &&
 	wait_until 10 status_is "s['demand_pages'] > $demand"
 ok $? "set.pause_leaves_demand_alone" "$tmp/status"

@@ -1,0 +1,57 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# A guest moves by postcopy three times in a row while it computes. From the first hop on
+# its RAM is a shared region, which conversion makes plain shared memory, so it can leave
+# again as it came.
+
+# shellcheck source-path=SCRIPTDIR source=lib/vmm.sh
+. "$(dirname "$0")/lib/vmm.sh"
+
+waits_for_the_guest()
+{
+	vmm_start "$1" mem-path=/dev/postcopy,share=on -incoming defer \
+		-qmp "unix:$work/$1.other.qmp,server=on,wait=off" && ! vmm_runs "$1"
+}
+
+ends()
+{
+	kill -9 "$1" && wait "$1" 2>/dev/null
+	[ $? -eq 137 ]
+}
+
+# Before all is there it must not be read as if it were.
+refused_while_it_arrives()
+{
+	migrate source first || return
+	"$umig" set --pid "$recv" --rate 1M
+	within 60 grep -q '"resumed"' "$work/recv.log" || return
+	"$umig" send --qmp "$work/first.other.qmp" --to "unix:$work/nobody" 2>"$work/early.log"
+	[ $? -eq 3 ] && grep 'still arriving' "$work/early.log" || return
+	"$umig" set --pid "$recv" --rate 0 && wait "$send" && wait "$recv"
+}
+
+# hop FROM TO - and what is to hold after it
+hop()
+{
+	local from=${1}_pid to=${2}_pid
+
+	check "the_${2}_waits" waits_for_the_guest "$2"
+	if [ "$1" = source ]; then
+		check "it_cannot_leave_before_it_has_arrived" refused_while_it_arrives
+	else
+		check "the_guest_moves_to_the_$2" migrated "$1" "$2"
+	fi
+	check "the_digest_agrees_at_the_$2" summary recv '.digest_checked and .converted'
+	check "the_guest_is_unharmed_at_the_$2" guest_goes_on "$2"
+	check "its_memory_is_plain_shared_memory_at_the_$2" mapped_shared "${!to}"
+	grep -h '"summary"' "$work/send.log" "$work/recv.log" | sed 's/^/# /'
+	check "the_$1_is_no_longer_needed" ends "${!from}"
+	check "the_guest_goes_on_at_the_$2_without_it" guest_goes_on "$2"
+}
+
+check the_source_guest_runs source_start
+hop source first
+hop first second
+hop second third
+finish

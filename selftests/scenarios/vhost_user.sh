@@ -1,0 +1,90 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# A guest whose disk is the work of another process, a stock vhost-user back end, moves
+# while it uses the disk. The back end at the destination reads and writes guest RAM that
+# has not arrived: its own faults bring it, and no protocol of its own is needed for that.
+
+# shellcheck source-path=SCRIPTDIR source=lib/vmm.sh
+. "$(dirname "$0")/lib/vmm.sh"
+
+# shellcheck disable=SC2034 # for vmm_start
+guest_options="guest.disk=8"
+trace=/sys/kernel/tracing
+
+# backend NAME - a process that has the disk for the guest of that name
+backend()
+{
+	# Only one of the two guests runs at a time, so a lock would be in the way.
+	qemu-storage-daemon \
+		--blockdev "driver=file,node-name=disk,filename=$work/disk,locking=off" \
+		--export "type=vhost-user-blk,id=disk,node-name=disk,writable=on,addr.type=unix,addr.path=$work/$1.disk" \
+		>"$work/$1.backend.log" 2>&1 &
+	printf -v "$1_backend" %s $!
+	within 10 test -S "$work/$1.disk"
+}
+
+with_disk()
+{
+	disk=(-chardev "socket,id=disk,path=$work/$1.disk"
+	      -device "vhost-user-blk-pci,chardev=disk,num-queues=1")
+}
+
+starts_with_a_disk()
+{
+	truncate -s 16M "$work/disk" && backend source && with_disk source &&
+	source_start "${disk[@]}"
+}
+
+waits_with_a_disk()
+{
+	backend destination && with_disk destination &&
+	vmm_start destination mem-path=/dev/postcopy,share=on -incoming defer "${disk[@]}"
+}
+
+# passes_beyond NAME NUMBER - of what the guest has written and read back
+passes_beyond()
+{
+	[ "$(grep -c 'guest: disk pass' "$work/$1.serial")" -gt "$2" ]
+}
+
+# Slowly, so that the back end finds pages missing.
+moves()
+{
+	echo 1 >"$trace/events/postcopy/postcopy_request/enable" &&
+	migrate source destination || return
+	"$umig" set --pid "$recv" --rate 8M
+	within 60 grep -q '"resumed"' "$work/recv.log" && within 100 asked_by_the_backend &&
+	"$umig" set --pid "$recv" --rate 0 && wait "$send" && wait "$recv" &&
+	summary recv '.digest_checked and .converted'
+}
+
+# The comm of a thread has 15 characters.
+asked_by_the_backend()
+{
+	requests=$(grep -c "^ *qemu-storage-d.*postcopy_request:" "$trace/trace")
+	[ "$requests" -gt 0 ]
+}
+
+disk_goes_on()
+{
+	local before
+
+	before=$(grep -c 'guest: disk pass' "$work/destination.serial")
+	within 100 passes_beyond destination $((before + 1)) && guest_clean destination &&
+	grep 'guest: disk pass' "$work/destination.serial" | tail -n 1 | grep 'wrong bytes 0'
+}
+
+check the_source_guest_runs starts_with_a_disk
+check it_uses_its_disk within 100 passes_beyond source 1
+check the_destination_waits waits_with_a_disk
+check the_guest_moves_while_it_uses_its_disk moves
+check the_guest_is_unharmed guest_goes_on destination
+check its_disk_has_what_it_has_written disk_goes_on
+check its_memory_is_plain_shared_memory mapped_shared "$destination_pid"
+check so_it_is_in_the_back_end mapped_shared "$destination_backend"
+asked_by_the_backend
+echo "# requests made by faults of the back end: $requests"
+grep -h '"summary"' "$work/send.log" "$work/recv.log" | sed 's/^/# /'
+echo 0 >"$trace/events/postcopy/enable"
+finish
