@@ -7,6 +7,7 @@
 #define _POSTCOPY_COMPAT_H
 
 #include <linux/compiler.h>
+#include <linux/fs.h>
 #include <linux/version.h>
 #include <linux/mm.h>
 
@@ -50,6 +51,14 @@ static inline void vma_start_write(struct vm_area_struct *vma)
 static inline void release_fault_lock(struct vm_fault *vmf)
 {
 	mmap_read_unlock(vmf->vma->vm_mm);
+}
+#endif
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 7, 0)
+/* The caller knows that the file exists. */
+static inline struct file *get_file_active(struct file **file)
+{
+	return get_file_rcu(*file) ? *file : NULL;
 }
 #endif
 

@@ -20,6 +20,7 @@
  * on the module, until it leaves. In between it does not sleep, which
  * synchronize_rcu_tasks() at unload waits for.
  */
+#include <linux/file.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/poll.h>
@@ -92,6 +93,19 @@ static int context_open(struct inode *inode, struct file *file)
 }
 
 /*
+ * Under context->lock: the context's file with a reference, or NULL if it is closed,
+ * perhaps just now. As long as context->file is set, __fput() has not got past our
+ * release, which waits for the lock, so the file exists even if its last reference is
+ * gone. But from the moment that its private_data is NULL our release waits for nothing.
+ * It is the reference that keeps __fput() away while the file is being changed.
+ */
+static struct file *context_file(struct postcopy_context *context)
+{
+	lockdep_assert_held(&context->lock);
+	return context->file ? get_file_active(&context->file) : NULL;
+}
+
+/*
  * Under context->lock: parts file and context. The caller owes a
  * postcopy_context_put() for the file's reference if this returns it.
  */
@@ -135,22 +149,22 @@ void postcopy_context_retire(struct postcopy_context *context)
 	struct file *file = NULL;
 
 	mutex_lock(&context->lock);
-	/*
-	 * While context->file is set, __fput() has not got past our release
-	 * and the file is there, even if its last reference is gone.
-	 */
 	if (!context->nr_regions && !context->polled)
-		file = context_part(context);
+		file = context_file(context);
 	if (file) {
+		context_part(context);
+		spin_lock(&file->f_lock);
 		if ((file->f_mode & (FMODE_READ | FMODE_WRITE)) == FMODE_READ)
 			i_readcount_dec(file_inode(file));
 		file->f_mode &= ~(FMODE_READ | FMODE_WRITE);
+		spin_unlock(&file->f_lock);
 		/* The modes first: a mapping of zeros must never succeed. */
 		smp_store_release(&file->f_op, postcopy_zero_file->f_op);
 	}
 	mutex_unlock(&context->lock);
 	if (!file)
 		return;
+	fput(file);
 	postcopy_shared_forget(context);
 	/* What the file held: the module through f_op, and the context. */
 	module_put(THIS_MODULE);

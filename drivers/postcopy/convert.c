@@ -54,7 +54,6 @@ static u64 convert_vmas(struct postcopy_region *region)
 
 	/* Before the VMAs let go, so that it is not taken for dead. */
 	postcopy_region_end(region, POSTCOPY_REGION_CONVERTED);
-	WRITE_ONCE(region->vma_hint, NULL);
 	address = region->address;
 	while ((vma = postcopy_private_next_vma(region, address, end))) {
 		vma_start_write(vma);

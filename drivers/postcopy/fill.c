@@ -33,6 +33,7 @@
 struct fill {
 	struct postcopy_claim claim;
 	const void __user *data;	/* of the page at index */
+	struct vm_area_struct *vma;	/* where the last page was, or NULL */
 	unsigned long index;
 	unsigned long one_by_one;	/* pages below go through ->fault */
 	struct postcopy_install install;
@@ -70,19 +71,22 @@ vm_fault_t postcopy_fill_supply(struct postcopy_claim *claim, struct vm_fault *v
 	return 0;
 }
 
-/* The owner's VMA for a page of the region, or NULL if it has unmapped it. */
+/*
+ * The owner's VMA for a page of the region, or NULL if it has unmapped it. It is not
+ * kept longer than mmap_lock: munmap takes a VMA away with the lock held for writing,
+ * but tells us (->close) only when it has given the lock to readers.
+ */
 static struct vm_area_struct *fill_vma(struct postcopy_region *region,
-				       unsigned long address)
+				       struct fill *fill, unsigned long address)
 {
-	struct vm_area_struct *vma = READ_ONCE(region->vma_hint);
+	struct vm_area_struct *vma = fill->vma;
 
 	mmap_assert_locked(region->mm);
 	if (!vma || address < vma->vm_start || address >= vma->vm_end) {
 		vma = vma_lookup(region->mm, address);
 		if (vma && !postcopy_vma_of(vma, region))
 			vma = NULL;
-		if (vma)
-			WRITE_ONCE(region->vma_hint, vma);
+		fill->vma = vma;
 	}
 	return vma;
 }
@@ -91,7 +95,7 @@ static struct vm_area_struct *fill_vma(struct postcopy_region *region,
 static int fill_page(struct postcopy_region *region, struct fill *fill)
 {
 	unsigned long address = region->address + (fill->index << PAGE_SHIFT);
-	struct vm_area_struct *vma = fill_vma(region, address);
+	struct vm_area_struct *vma = fill_vma(region, fill, address);
 	unsigned int tries;
 	vm_fault_t ret;
 
@@ -141,8 +145,8 @@ static long fill_some(struct postcopy_region *region, struct fill *fill,
 	if (test_bit(fill->index, region->present))
 		return 1;
 	if (fill->index >= fill->one_by_one) {
-		vma = fill_vma(region, region->address +
-				       (fill->index << PAGE_SHIFT));
+		vma = fill_vma(region, fill,
+			       region->address + (fill->index << PAGE_SHIFT));
 		if (!vma)
 			return 1;
 		nr = fill_run(region, fill, vma);
@@ -176,6 +180,7 @@ static long fill_claimed(struct postcopy_region *region, struct fill *fill,
 	if (done)
 		goto out_mm;
 	fill->one_by_one = 0;
+	fill->vma = NULL;
 	for (fill->index = claim->first; fill->index <= claim->last; fill->index += ret) {
 		ret = fill_some(region, fill, nr_filled);
 		if (ret < 0)

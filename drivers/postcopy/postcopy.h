@@ -124,12 +124,6 @@ struct postcopy_region {
 	struct pid *helper_pid;
 	u64 total_attached;
 
-	/*
-	 * Private: one of the VMAs in mm or NULL, to be looked at first. Set
-	 * with mmap_lock held for reading, cleared when it goes, with it held
-	 * for writing.
-	 */
-	struct vm_area_struct *vma_hint;
 	/* Private: in mm, VMAs of forked children do not count. Shared: in all. */
 	atomic_t nr_vmas;
 

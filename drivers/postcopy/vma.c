@@ -38,8 +38,6 @@ static void private_close(struct vm_area_struct *vma)
 {
 	struct postcopy_region *region = vma->vm_private_data;
 
-	if (region->vma_hint == vma)
-		WRITE_ONCE(region->vma_hint, NULL);
 	if (vma->vm_mm == region->mm && atomic_dec_and_test(&region->nr_vmas))
 		postcopy_region_end(region, POSTCOPY_REGION_DEAD);
 	postcopy_region_put(region);

@@ -720,6 +720,56 @@ TEST_F(convert, with_retire_leaves_a_context_that_has_another_region)
 	close(second.helper);
 }
 
+struct closer {
+	int fd;
+	bool go;
+};
+
+static void *close_when_told(void *arg)
+{
+	struct closer *c = arg;
+
+	while (!__atomic_load_n(&c->go, __ATOMIC_ACQUIRE))
+		;
+	close(c->fd);
+	return NULL;
+}
+
+/* Whoever of the two comes second, the module is let go of once. */
+TEST(with_retire_races_with_the_close_of_the_context)
+{
+	const char *refcnt = "/sys/module/postcopy/refcnt";
+	uint64_t end = now_ms() + 3000;
+	int keep = open(POSTCOPY_DEVICE, O_RDWR | O_CLOEXEC);
+	unsigned int i, delay;
+	struct region r;
+	long users;
+
+	ASSERT_LE(0, keep);
+	users = file_number(refcnt);
+	ASSERT_LT(0, users);
+	for (i = 0; now_ms() < end; i++) {
+		struct closer closer = { .go = false };
+		pthread_t thread;
+
+		ASSERT_EQ(0, region_make(&r, i % 2 ? MAP_PRIVATE : MAP_SHARED, 0, 1));
+		ASSERT_EQ(0, pages_zero(&r, 0, 1, NULL));
+		closer.fd = r.context;
+		ASSERT_EQ(0, pthread_create(&thread, NULL, close_when_told, &closer));
+		__atomic_store_n(&closer.go, true, __ATOMIC_RELEASE);
+		for (delay = 0; delay < i % 64 * 16; delay++)
+			asm volatile("" ::: "memory");
+		ASSERT_EQ(0, region_convert(&r, POSTCOPY_CONVERT_RETIRE_CONTEXT, NULL));
+		pthread_join(thread, NULL);
+		r.context = -1;
+		EXPECT_TRUE(page_is_zero(r.address));
+		region_close(&r);
+	}
+	EXPECT_TRUE(wait_until(file_number(refcnt) == users));
+	EXPECT_LT(0, i);
+	close(keep);
+}
+
 TEST_F(convert, with_retire_leaves_a_context_that_has_been_polled)
 {
 	struct postcopy_context_info info = { .size = sizeof(info) };

@@ -370,6 +370,56 @@ TEST_F(vma, another_region_mapped_over_a_part_takes_its_place)
 
 /* mprotect(), madvise() */
 
+/*
+ * munmap gives mmap_lock to readers, fills among them, before it has dropped the pages.
+ * A page that got in there then would be missed when the process ends: in the kernel log.
+ */
+TEST(munmap_while_the_helper_fills_leaves_no_page_behind)
+{
+	static const size_t nr_pages = 2048, nr_missing = 64;
+	uint64_t end = now_ms() + 3000;
+	struct region r = { .helper = -1 };
+	int go[2], made[2], status, error;
+	unsigned int rounds;
+	size_t page;
+	pid_t pid;
+
+	ASSERT_EQ(0, pipe(go));
+	ASSERT_EQ(0, pipe(made));
+	pid = fork_child();
+	if (!pid) {
+		char c;
+
+		close(go[1]);
+		while (read(go[0], &c, 1) == 1) {
+			if (region_map(&r, 0, nr_pages) ||
+			    write(made[1], &r, sizeof(r)) != sizeof(r) ||
+			    read(go[0], &c, 1) != 1)
+				_exit(1);
+			region_close(&r);
+		}
+		_exit(0);
+	}
+	close(go[0]);
+	for (rounds = 0; now_ms() < end; rounds++) {
+		ASSERT_EQ(1, write(go[1], "m", 1));
+		ASSERT_EQ(sizeof(r), read(made[0], &r, sizeof(r)));
+		r.context = open(POSTCOPY_DEVICE, O_RDWR | O_CLOEXEC);
+		ASSERT_EQ(0, region_attach(&r));
+		ASSERT_EQ(0, pages_fill(&r, nr_missing, nr_pages - nr_missing, NULL));
+		ASSERT_EQ(1, write(go[1], "u", 1));
+		for (page = 0, error = 0; !error; page = (page + 1) % nr_missing)
+			error = pages_fill(&r, page, 1, NULL);
+		EXPECT_EQ(-ESRCH, error);
+		close(r.helper);
+		close(r.context);
+	}
+	close(go[1]);
+	ASSERT_EQ(0, wait_child(pid, &status));
+	EXPECT_EQ(0, status);
+	EXPECT_LT(0, rounds);
+}
+
 TEST_F(vma, split_by_mprotect_and_madvise_is_served_as_one)
 {
 	struct postcopy_region_info info;
