@@ -243,6 +243,69 @@ code=$?
 ok $? "resume.second_receiver_finishes" "$tmp/recv.err"
 end_pair
 
+# --- recovery fails in the handshake, on the one side and on the other, twice; then it succeeds
+cat >"$tmp/hangup.py" <<'PY'
+import socket, sys
+role, path, times = sys.argv[1], sys.argv[2], int(sys.argv[3])
+if role == "receiver":
+    l = socket.socket(socket.AF_UNIX); l.bind(path); l.listen(1)
+for _ in range(times):
+    if role == "receiver":
+        c, _ = l.accept()
+        assert c.recv(5)
+    else:
+        c = socket.socket(socket.AF_UNIX); c.connect(path)
+        c.sendall(b"\0\0\1\0\1{\"type\": \"hel")
+    c.close()
+PY
+pair -S
+recv_start "unix:$tmp/ctl" --rate 4M
+rm -f "$tmp/send.out" "$tmp/send.err"
+"$umig" send --qmp "$tmp/src.qmp" --to "unix:$tmp/ctl" >"$tmp/send.out" 2>"$tmp/send.err" &
+send_pid=$!
+started+=("$send_pid")
+wait_until 20 fake_has_pages 9000
+kill -9 "$recv_pid"
+wait "$recv_pid" 2>/dev/null
+rm -f "$tmp/ctl"
+timeout 30 python3 "$tmp/hangup.py" receiver "$tmp/ctl" 2
+ok $? "resume.sender_comes_again_after_a_receiver_that_died_in_the_handshake" "$tmp/send.err"
+recv_start "unix:$tmp/ctl" --resume
+kill -9 "$recv_pid"
+wait "$recv_pid" 2>/dev/null
+rm -f "$tmp/ctl"
+recv_start "unix:$tmp/ctl" --resume --rate 4M
+timeout 30 python3 "$tmp/hangup.py" sender "$tmp/ctl" 2 && kill -0 "$recv_pid"
+ok $? "resume.receiver_listens_on_after_senders_that_died_in_the_handshake" "$tmp/recv.err"
+wait "$recv_pid"
+rcode=$?
+wait "$send_pid"
+code=$?
+[ $code = 0 ] && [ $rcode = 0 ] && fake_is_whole "$tmp/src.ram"
+ok $? "resume.after_all_that_every_page_is_there_once" "$tmp/recv.err"
+end_pair
+
+# --- both sides are killed at once: each half is still there, and a third umig finishes
+pair -S
+recv_start "unix:$tmp/ctl" --rate 4M
+rm -f "$tmp/send.out" "$tmp/send.err"
+"$umig" send --qmp "$tmp/src.qmp" --to "unix:$tmp/ctl" >"$tmp/send.out" 2>"$tmp/send.err" &
+send_pid=$!
+started+=("$send_pid")
+wait_until 20 fake_has_pages 9000
+kill -9 "$recv_pid" "$send_pid"
+wait "$recv_pid" "$send_pid" 2>/dev/null
+fake_is_sound "$tmp/src.ram" && run_state "$tmp/src.test" postmigrate
+ok $? "resume.both_killed_at_once_leave_both_halves"
+rm -f "$tmp/serve.out" "$tmp/serve.err"
+"$umig" serve --file "$tmp/src.ram" --listen "unix:$tmp/pages" >"$tmp/serve.out" 2>"$tmp/serve.err" &
+started+=("$!")
+wait_until 10 has_line "$tmp/serve.out" nbd
+"$fake" pull --pid "$dst_pid" --from "$(cat "$tmp/serve.out")" 2>"$tmp/pull.err" &&
+	fake_is_whole "$tmp/src.ram"
+ok $? "resume.serve_and_pull_finish_what_both_left" "$tmp/pull.err"
+end_pair
+
 # --- the same, finished by pull alone
 pair -S
 recv_start "unix:$tmp/ctl" --rate 4M
