@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# In the first round of precopy, somebody tells the running umig to switch over.
+# In the first round of precopy, somebody tells the running umig to switch over. The
+# region is shared: pages that have been received in place are dropped again.
 
 # shellcheck source-path=SCRIPTDIR source=lib/vmm.sh
 . "$(dirname "$0")/lib/vmm.sh"
@@ -28,9 +29,12 @@ switched_by_hand()
 	wait "$send" && wait "$recv" && summary recv '.digest_checked and .demand_pages > 0'
 }
 
+# shellcheck disable=SC2034 # for destination_start
+destination_share=on
 check the_source_guest_runs source_start
 check the_destination_waits destination_start
 check it_switches_when_told switched_by_hand
 check the_guest_is_unharmed guest_goes_on destination
+check its_memory_is_plain_shared_memory mapped_shared "$destination_pid"
 grep -h '"summary"\|written to' "$work/send.log" | sed 's/^/# /'
 finish

@@ -45,7 +45,7 @@ both_start()
 	local first second
 
 	vmm_start first "mem-path=/dev/postcopy,share=off" -incoming defer &&
-	vmm_start second "mem-path=/dev/postcopy,share=off" -incoming defer || return
+	vmm_start second "mem-path=/dev/postcopy,share=on" -incoming defer || return
 	restore first --replay &
 	first=$!
 	restore second --replay &
@@ -67,6 +67,7 @@ wait "$destination_pid" 2>/dev/null
 check two_guests_start_at_once_with_that_read_first both_start
 check the_first_is_unharmed guest_goes_on first
 check the_second_is_unharmed guest_goes_on second
+check its_memory_is_plain_shared_memory mapped_shared "$second_pid"
 grep -h '"summary"' "$work/snapshot.log" "$work"/*.restore.log | sed 's/^/# /'
 rm -rf "$snap"
 finish

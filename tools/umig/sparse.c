@@ -29,7 +29,7 @@ struct sparse_extent sparse_next(int fd, uint64_t offset, uint64_t size)
 	}
 	x.data = min_u64((uint64_t)data & ~(UMIG_PAGE_SIZE - 1), size);
 	hole = lseek(fd, data, SEEK_HOLE);
-	/* A hole that was made this moment begins at the data: a page of it is read all the same. */
+	/* A hole that was made this moment begins at the data: its first page is read then. */
 	if (hole >= 0)
 		x.end = min_u64((max_u64((uint64_t)hole, x.data + 1) + UMIG_PAGE_SIZE - 1) &
 				~(UMIG_PAGE_SIZE - 1), size);

@@ -106,10 +106,10 @@ source_start()
 	within 100 guest_beyond source 0 && guest_clean source
 }
 
-# destination_start [QEMU-OPTION]...
+# destination_start [QEMU-OPTION]... - its region is private, or shared with destination_share=on
 destination_start()
 {
-	vmm_start destination mem-path=/dev/postcopy,share=off -incoming defer "$@"
+	vmm_start destination "mem-path=/dev/postcopy,share=${destination_share:-off}" -incoming defer "$@"
 }
 
 # migrate FROM TO [SEND-OPTION]... - begin to move the guest; $send and $recv log to

@@ -3,7 +3,8 @@
 # status and set: look at running umigs from outside, change what they do.
 . "$(dirname "$0")/lib.sh"
 
-make_image "$tmp/img" 32
+# Large enough that the one vCPU that faults does not bring all of it meanwhile.
+make_image "$tmp/img" 128
 uri="nbd+unix:///?socket=$tmp/s"
 
 source_start() {
@@ -28,15 +29,15 @@ assert ($1), s" 2>"$tmp/err"
 ok $? "status.of_nothing_says_so" "$tmp/err"
 
 source_start
-fake_region 32 2
+fake_region 128 1
 rm -f "$tmp/pull"
 "$fake" pull --pid 1234 --from "$uri" --rate 1M 2>"$tmp/pull" &
 pid=$!
 started+=("$pid")
 wait_until 10 status_is "s['present_pages'] > 0"
 status_is "s['pid'] == $pid and s['command'] == 'pull' and s['phase'] == 'filling' and
-	s['source'] == '$uri' and s['regions'] == [7] and s['total_pages'] == 8192 and
-	s['missing_pages'] == 8192 - s['present_pages'] and s['rate'] == 1 << 20 and
+	s['source'] == '$uri' and s['regions'] == [7] and s['total_pages'] == 32768 and
+	s['missing_pages'] == 32768 - s['present_pages'] and s['rate'] == 1 << 20 and
 	s['source_lost_seconds'] is None and not s['paused'] and
 	0 < s['p50_ns'] <= s['p99_ns']"
 ok $? "status.tells_what_is_missing_and_how_long_faults_wait" "$tmp/err"

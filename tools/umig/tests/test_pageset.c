@@ -44,6 +44,15 @@ int main(void)
 	ok(pageset_find(&set, 200, NR) == 300, "assign.is_left_out");
 	pageset_give_back(&set, 200, 100);
 	ok(pageset_find(&set, 200, NR) == 200, "give_back.comes_again");
+	ok(pageset_claim(&set, 210) && pageset_find(&set, 200, NR) == 200 &&
+	   pageset_run(&set, 200, 64) == 10, "run.stops_at_a_claimed_page");
+	pageset_unclaim(&set, 210);
+	ok(pageset_run(&set, 200, 64) == 64 && pageset_claim(&set, 210), "unclaim.comes_again");
+	pageset_unclaim(&set, 210);
+	pageset_assign(&set, 210, 1);
+	ok(pageset_is_assigned(&set, 210) && !pageset_is_assigned(&set, 211), "assign.is_by_page");
+	pageset_give_back(&set, 210, 1);
+	ok(!pageset_is_assigned(&set, 210), "give_back.ends_it");
 	ok(pageset_find(&set, 10, 10) == 10, "find.in_nothing_is_its_end");
 
 	ok(pageset_set_unreadable(&set, 400, 10), "unreadable.is_news");
