@@ -56,7 +56,7 @@ checkpatch_ignore_user=$checkpatch_ignore_user,PREFER_DEFINED_ATTRIBUTE_MACRO,AR
 checkpatch_ignore_user=$checkpatch_ignore_user,SSCANF_TO_KSTRTO,CONSIDER_KSTRTO,STRCPY,STRNCPY
 checkpatch_ignore_user=$checkpatch_ignore_user,STRLCPY,USLEEP_RANGE,CAMELCASE,NEW_TYPEDEFS
 checkpatch_ignore_user=$checkpatch_ignore_user,VOLATILE,COMPLEX_MACRO,MACRO_ARG_REUSE,BRACES
-checkpatch_ignore_user=$checkpatch_ignore_user,ENOSYS
+checkpatch_ignore_user=$checkpatch_ignore_user,ENOSYS,MULTISTATEMENT_MACRO_USE_DO_WHILE
 
 # run_checkpatch IGNORE FILE...
 run_checkpatch()

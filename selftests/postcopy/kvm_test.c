@@ -113,8 +113,9 @@ TEST_F(kvm, a_vcpu_gets_what_is_delivered)
 /* A kernel thread is in the module. */
 static bool worker_waits(void)
 {
-	return !system("for p in /proc/[0-9]*; do [ -e $p/exe ] || "
-		       "grep -qs postcopy $p/stack && exit 0; done; exit 1");
+	return !system("for p in /proc/[0-9]*\n"
+		       "do [ -e $p/exe ] || grep -qs postcopy $p/stack && exit 0\n"
+		       "done; exit 1");
 }
 
 /* The worker that waits has the owner's memory: it must not wait for ever. */
