@@ -50,13 +50,13 @@ checkpatch_ignore=$checkpatch_ignore,UNCOMMENTED_DEFINITION
 # In user space there are no kernel helpers (ARRAY_SIZE, PREFER_*, *_KSTRTO, STR*CPY,
 # USLEEP_RANGE), libraries have names of their own (CAMELCASE, NEW_TYPEDEFS), shared
 # flags are volatile, harness macros look like what they are not (COMPLEX_MACRO,
-# MACRO_ARG_REUSE, BRACES), and ENOSYS is an answer one gets.
+# MACRO_ARG_REUSE, BRACES, MULTISTATEMENT_MACRO_*), and ENOSYS is an answer one gets.
 checkpatch_ignore_user=$checkpatch_ignore,PREFER_KERNEL_TYPES,PREFER_FALLTHROUGH
 checkpatch_ignore_user=$checkpatch_ignore_user,PREFER_DEFINED_ATTRIBUTE_MACRO,ARRAY_SIZE
 checkpatch_ignore_user=$checkpatch_ignore_user,SSCANF_TO_KSTRTO,CONSIDER_KSTRTO,STRCPY,STRNCPY
 checkpatch_ignore_user=$checkpatch_ignore_user,STRLCPY,USLEEP_RANGE,CAMELCASE,NEW_TYPEDEFS
 checkpatch_ignore_user=$checkpatch_ignore_user,VOLATILE,COMPLEX_MACRO,MACRO_ARG_REUSE,BRACES
-checkpatch_ignore_user=$checkpatch_ignore_user,ENOSYS
+checkpatch_ignore_user=$checkpatch_ignore_user,ENOSYS,MULTISTATEMENT_MACRO_USE_DO_WHILE
 
 # run_checkpatch IGNORE FILE...
 run_checkpatch()

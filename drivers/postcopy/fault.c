@@ -100,6 +100,8 @@ static unsigned int fault_wait_state(unsigned int flags)
 static vm_fault_t fault_missing(struct postcopy_region *region,
 				unsigned long index, struct vm_fault *vmf)
 {
+	/* No signal ends the wait of a kernel thread: of KVM's worker, vhost's. */
+	struct mm_struct *borrowed = current->flags & PF_KTHREAD ? vmf->vma->vm_mm : NULL;
 	unsigned int flags = vmf->flags;
 	struct postcopy_req *req;
 	bool is_new = false;
@@ -124,7 +126,7 @@ static vm_fault_t fault_missing(struct postcopy_region *region,
 		return VM_FAULT_NOPAGE;
 	if (is_new)
 		postcopy_req_announce(region, !(flags & FAULT_FLAG_RETRY_NOWAIT));
-	if (postcopy_policy_expired(region, req)) {
+	if (postcopy_policy_expired(region, req, borrowed)) {
 		postcopy_req_put(region, req);
 		return VM_FAULT_SIGBUS;
 	}
@@ -138,7 +140,7 @@ static vm_fault_t fault_missing(struct postcopy_region *region,
 	/* With the lock goes the VMA and its reference on the region. */
 	postcopy_region_get(region);
 	release_fault_lock(vmf);
-	postcopy_policy_wait(region, req, is_new, fault_wait_state(flags));
+	postcopy_policy_wait(region, req, is_new, fault_wait_state(flags), borrowed);
 	waited = ktime_get_ns() - start;
 	trace_postcopy_wake(region, index, waited);
 	fault_account_wait(region, waited);

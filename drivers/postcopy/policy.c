@@ -140,19 +140,36 @@ bool postcopy_policy_kernel_faults(void)
 	}
 }
 
+/*
+ * Has the last process gone that ran in the memory? A kernel thread that waits for a page
+ * of it then keeps the memory from going, and for nobody. The core forgets a memory's
+ * owner when no other is found.
+ */
+static bool policy_abandoned(struct mm_struct *mm)
+{
+#ifdef CONFIG_MEMCG
+	return mm && !rcu_access_pointer(mm->owner);
+#else
+	return false;
+#endif
+}
+
 /**
  * postcopy_policy_expired() - has a request waited too long?
  * @region: the region
  * @req: one of its requests
+ * @borrowed: of a kernel thread, the memory that it accesses; otherwise NULL
  */
 bool postcopy_policy_expired(struct postcopy_region *region,
-			     const struct postcopy_req *req)
+			     const struct postcopy_req *req, struct mm_struct *borrowed)
 {
 	u64 request_ns = READ_ONCE(region->request_ns);
 	u64 detached_ns = READ_ONCE(region->detached_ns);
 	u64 alone_since = READ_ONCE(region->alone_since_ns);
 	u64 now;
 
+	if (policy_abandoned(borrowed))
+		return true;
 	if (!request_ns && !detached_ns)
 		return false;
 	now = ktime_get_ns();
@@ -205,16 +222,17 @@ static long policy_wait_slice(struct postcopy_req *req, bool made_it,
  * @made_it: the current thread has made the request and nobody else waits for it
  *	as its maker
  * @state: task state to sleep in
+ * @borrowed: as for postcopy_policy_expired(); the caller's reference keeps it
  *
  * Context: sleeps, no locks held.
  */
 void postcopy_policy_wait(struct postcopy_region *region,
 			  struct postcopy_req *req, bool made_it,
-			  unsigned int state)
+			  unsigned int state, struct mm_struct *borrowed)
 {
-	if (READ_ONCE(region->request_ns) || READ_ONCE(region->detached_ns)) {
+	if (READ_ONCE(region->request_ns) || READ_ONCE(region->detached_ns) || borrowed) {
 		while (!policy_wait_slice(req, made_it, state) &&
-		       !postcopy_policy_expired(region, req))
+		       !postcopy_policy_expired(region, req, borrowed))
 			;
 	} else if (made_it) {
 		policy_wait_maker(req, state, MAX_SCHEDULE_TIMEOUT);

@@ -424,10 +424,10 @@ long postcopy_pages_discard(struct postcopy_region *region,
 
 /* policy.c */
 bool postcopy_policy_expired(struct postcopy_region *region,
-			     const struct postcopy_req *req);
+			     const struct postcopy_req *req, struct mm_struct *borrowed);
 void postcopy_policy_wait(struct postcopy_region *region,
 			  struct postcopy_req *req, bool made_it,
-			  unsigned int state);
+			  unsigned int state, struct mm_struct *borrowed);
 long postcopy_region_policy(struct postcopy_region *region,
 			    struct postcopy_region_policy *policy);
 bool postcopy_policy_kernel_faults(void);

@@ -153,8 +153,9 @@ struct postcopy_region *postcopy_region_create(struct postcopy_context *context,
 	spin_lock_init(&region->waiters_lock);
 
 	err = -ENOMEM;
+	/* Of 64 TiB and more it is larger than the kernel gives, or lets one ask for. */
 	region->present = kvcalloc(BITS_TO_LONGS(region->nr_pages), sizeof(long),
-				   GFP_KERNEL_ACCOUNT);
+				   GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	region->buckets = postcopy_buckets_alloc();
 	if (!region->present || !region->buckets)
 		goto err_put;

@@ -5,7 +5,7 @@
  * that was not delivered.
  *
  * FAULT_FLAG_RETRY_NOWAIT is what only KVM's asynchronous page faults use: that
- * path is for the tests that migrate a guest.
+ * path is for kvm_test.c.
  */
 #include <fcntl.h>
 #include <signal.h>

@@ -202,6 +202,22 @@ TEST(mmap_of_a_huge_region_works)
 	EXPECT_GT(PATIENCE_MS, now_ms() - start);
 }
 
+/* Its map of pages is larger than the kernel allocates: no more than an error. */
+TEST(mmap_of_nearly_all_addresses_is_refused)
+{
+	size_t length = 1UL << 46;
+	int context = open(POSTCOPY_DEVICE, O_RDWR | O_CLOEXEC);
+	char *memory;
+
+	ASSERT_LE(0, context);
+	memory = mmap(NULL, length, PROT_READ, MAP_PRIVATE | MAP_NORESERVE, context, 0);
+	EXPECT_EQ(MAP_FAILED, memory);
+	EXPECT_EQ(ENOMEM, errno);
+	memory = mmap(NULL, length, PROT_READ, MAP_SHARED | MAP_NORESERVE, context, 0);
+	EXPECT_EQ(MAP_FAILED, memory);
+	close(context);
+}
+
 TEST(mmap_twice_of_one_context_makes_two_regions)
 {
 	struct region a, b;

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A virtual machine without a monitor: a few bytes of guest code whose RAM is a region.
+ * KVM has a kernel thread wait for a page that a vCPU touches (FAULT_FLAG_RETRY_NOWAIT,
+ * then get_user_pages_remote() in a worker), which no signal reaches.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "kselftest_harness.h"
+#include "fixtures.h"
+
+#define NR_PAGES	16UL
+#define CODE_PAGE	1
+#define DATA_PAGE	5
+
+/* In real mode: mov al, [0x5000]; out 0x10, al; hlt */
+static const uint8_t code[] = { 0xa0, 0x00, 0x50, 0xe6, 0x10, 0xf4 };
+
+struct vm {
+	int kvm, vm, vcpu;
+	struct kvm_run *run;
+};
+
+static int vm_make(struct vm *vm, void *memory)
+{
+	struct kvm_userspace_memory_region slot = {
+		.memory_size = NR_PAGES * PAGE,
+		.userspace_addr = (uintptr_t)memory,
+	};
+	struct kvm_sregs sregs;
+	/* With interrupts off a vCPU waits by itself. */
+	struct kvm_regs regs = { .rip = CODE_PAGE * PAGE, .rflags = 0x202 };
+
+	vm->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	if (vm->kvm < 0)
+		return -errno;
+	vm->vm = ioctl(vm->kvm, KVM_CREATE_VM, 0);
+	/* Without it, too */
+	if (vm->vm < 0 || ioctl(vm->vm, KVM_CREATE_IRQCHIP) ||
+	    ioctl(vm->vm, KVM_SET_USER_MEMORY_REGION, &slot))
+		return -errno;
+	vm->vcpu = ioctl(vm->vm, KVM_CREATE_VCPU, 0);
+	if (vm->vcpu < 0)
+		return -errno;
+	vm->run = mmap(NULL, ioctl(vm->kvm, KVM_GET_VCPU_MMAP_SIZE, 0), PROT_READ | PROT_WRITE,
+		       MAP_SHARED, vm->vcpu, 0);
+	if (vm->run == MAP_FAILED || ioctl(vm->vcpu, KVM_GET_SREGS, &sregs))
+		return -errno;
+	sregs.cs.base = 0;
+	sregs.cs.selector = 0;
+	return ioctl(vm->vcpu, KVM_SET_SREGS, &sregs) || ioctl(vm->vcpu, KVM_SET_REGS, &regs) ?
+	       -errno : 0;
+}
+
+/* The byte that the guest says, or -errno. */
+static int vm_run(struct vm *vm)
+{
+	if (ioctl(vm->vcpu, KVM_RUN, 0))
+		return -errno;
+	if (vm->run->exit_reason != KVM_EXIT_IO)
+		return -EPROTO;
+	return ((uint8_t *)vm->run)[vm->run->io.data_offset];
+}
+
+FIXTURE_PRIVATE_AND_SHARED(kvm, NR_PAGES)
+
+static int fill_code(struct region *r)
+{
+	char page[PAGE] = { 0 };
+	struct postcopy_pages_fill fill;
+
+	memcpy(page, code, sizeof(code));
+	return pages_fill_raw(r->helper, r->offset + CODE_PAGE * PAGE, PAGE, page, &fill);
+}
+
+static bool have_kvm(void)
+{
+	return !system("modprobe -q kvm_amd || modprobe -q kvm_intel") && !access("/dev/kvm", R_OK);
+}
+
+TEST_F(kvm, a_vcpu_gets_what_is_delivered)
+{
+	struct region *r = &self->r;
+	struct vm vm;
+	int status;
+	pid_t pid;
+
+	if (!have_kvm())
+		SKIP(return, "no KVM");
+	ASSERT_EQ(0, fill_code(r));
+	/* A private region's owner is this process: the child gives back what it is told. */
+	pid = fork_child();
+	if (!pid) {
+		if (!wait_requests(r, 1))
+			_exit(1);
+		_exit(pages_fill(r, DATA_PAGE, 1, NULL) ? 2 : 0);
+	}
+	ASSERT_EQ(0, vm_make(&vm, r->address));
+	EXPECT_EQ((uint8_t)page_word(r, DATA_PAGE, 0), vm_run(&vm));
+	ASSERT_EQ(0, wait_child(pid, &status));
+	EXPECT_EQ(0, status);
+}
+
+/* A kernel thread is in the module. */
+static bool worker_waits(void)
+{
+	return !system("for p in /proc/[0-9]*\n"
+		       "do [ -e $p/exe ] || grep -qs postcopy $p/stack && exit 0\n"
+		       "done; exit 1");
+}
+
+/* The worker that waits has the owner's memory: it must not wait for ever. */
+TEST_F(kvm, an_owner_killed_while_a_vcpu_waits_ends_at_once)
+{
+	struct postcopy_region_info info;
+	struct region r;
+	int made[2], status;
+	uint64_t start;
+	bool ended;
+	pid_t pid;
+
+	if (!have_kvm())
+		SKIP(return, "no KVM");
+	ASSERT_EQ(0, pipe(made));
+	pid = fork_child();
+	if (!pid) {
+		struct vm vm;
+
+		if (region_make(&r, variant->flags, 0, NR_PAGES) || fill_code(&r) ||
+		    vm_make(&vm, r.address))
+			_exit(1);
+		region_detach(&r);
+		if (write(made[1], &r, sizeof(r)) != sizeof(r))
+			_exit(2);
+		vm_run(&vm);
+		_exit(3);
+	}
+	ASSERT_EQ(sizeof(r), read(made[0], &r, sizeof(r)));
+	r.context = self->r.context;
+	r.helper = -1;
+	ASSERT_TRUE(wait_requests(&r, 1));
+	ASSERT_TRUE(wait_until(worker_waits()));
+	start = now_ms();
+	kill(pid, SIGKILL);
+	EXPECT_EQ(0, wait_child(pid, &status));
+	EXPECT_GT(AT_ONCE_MS, now_ms() - start)
+		TH_LOG("%llu ms", (unsigned long long)(now_ms() - start));
+	/* The memory goes, too, and not only when the page arrives. */
+	ended = wait_until(region_info(&r, &info) == -ENOENT);
+	EXPECT_TRUE(ended);
+	if (!ended && !region_attach(&r))
+		pages_fill(&r, 0, NR_PAGES, NULL);
+}
+
+TEST_HARNESS_MAIN
