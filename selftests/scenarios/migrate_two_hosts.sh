@@ -10,15 +10,10 @@
 
 command -v tc >/dev/null || skip "iproute2 is not installed"
 
-on_source()
-{
-	ip netns exec source "$@"
-}
-
-on_destination()
-{
-	ip netns exec destination "$@"
-}
+# In front of what runs on one of the hosts; a function would be a process of its own, and
+# that would be killed.
+on_source="ip netns exec source"
+on_destination="ip netns exec destination"
 
 # host NAME ADDRESS - one end of the link
 host()
@@ -38,7 +33,7 @@ network()
 
 receiver()
 {
-	on_destination "$umig" recv --qmp "$work/destination.qmp" --listen tcp:10.9.9.2:7000 \
+	$on_destination "$umig" recv --qmp "$work/destination.qmp" --listen tcp:10.9.9.2:7000 \
 		--json "$@" >>"$work/recv.log" 2>&1 &
 	recv=$!
 	within 20 listens
@@ -46,13 +41,13 @@ receiver()
 
 listens()
 {
-	on_destination ss -Hltn | grep -q ':7000 '
+	$on_destination ss -Hltn | grep -q ':7000 '
 }
 
 starts()
 {
 	receiver --rate 2M || return
-	on_source "$umig" send --qmp "$work/source.qmp" --to tcp:10.9.9.2:7000 --json \
+	$on_source "$umig" send --qmp "$work/source.qmp" --to tcp:10.9.9.2:7000 --json \
 		>"$work/send.log" 2>&1 &
 	send=$!
 	within 60 grep -q '"resumed"' "$work/recv.log"
@@ -105,11 +100,11 @@ both_are_killed()
 # As the runbook says: the source's half is its RAM file, the destination's its region.
 a_third_finishes()
 {
-	on_source "$umig" serve --file /dev/shm/source.ram --listen tcp:10.9.9.1:7001 \
+	$on_source "$umig" serve --file /dev/shm/source.ram --listen tcp:10.9.9.1:7001 \
 		>"$work/serve.out" 2>"$work/serve.log" &
 	serve=$!
 	within 20 grep -q nbd: "$work/serve.out" || return
-	on_destination "$umig" pull --pid "$destination_pid" --from "$(cat "$work/serve.out")" \
+	$on_destination "$umig" pull --pid "$destination_pid" --from "$(cat "$work/serve.out")" \
 		--connections 4 --json >"$work/pull.log" 2>&1 || return
 	kill "$serve"
 }
