@@ -26,9 +26,13 @@
 #define DEMAND_DEPTH	128
 #define REQUEST_BATCH	64
 
-/* One page that somebody waits for; free if region is NULL. */
+/*
+ * One page that somebody waits for; free if region is NULL.
+ * @reserved: background leaves it out as long as it is being read here
+ */
 struct want {
 	struct region *region;
+	bool reserved;
 	uint64_t page;
 	uint64_t time_ns;
 	uint64_t not_before_ns;
@@ -54,15 +58,23 @@ struct demand {
 	uint8_t *buffers;
 };
 
+/* Not being read any more. */
+static void demand_ended(struct demand *d, struct want *w)
+{
+	if (w->reserved)
+		transfer_unreserve(d->t, w->region, w->page);
+	w->reserved = false;
+	w->read.in_flight = false;
+	w->read.completed = false;
+}
+
 static void demand_disconnect(struct demand *d, const char *why)
 {
 	unsigned int i;
 
 	uplink_lost(&d->up, why);
-	for (i = 0; i < DEMAND_DEPTH; i++) {
-		d->want[i].read.in_flight = false;
-		d->want[i].read.completed = false;
-	}
+	for (i = 0; i < DEMAND_DEPTH; i++)
+		demand_ended(d, &d->want[i]);
 }
 
 static struct want *demand_free_want(struct demand *d)
@@ -155,6 +167,7 @@ static uint64_t demand_submit(struct demand *d)
 		}
 		w->read.offset = w->region->offset + w->page * UMIG_PAGE_SIZE;
 		w->read.length = UMIG_PAGE_SIZE;
+		w->reserved = transfer_reserve(d->t, w->region, w->page);
 		if (source_read(&d->up.source, &w->read)) {
 			demand_disconnect(d, d->up.source.error);
 			return 0;
@@ -171,8 +184,7 @@ static void demand_complete(struct demand *d, struct want *w)
 	struct transfer *t = d->t;
 	int ret;
 
-	w->read.in_flight = false;
-	w->read.completed = false;
+	demand_ended(d, w);
 	if (w->read.error) {
 		transfer_unreadable(t, w->region, w->page, 1, w->read.error);
 		w->backoff_ms = backoff_next_ms(w->backoff_ms);

@@ -170,6 +170,12 @@ static int fill_runs(struct transfer *t, struct region *r, uint64_t page, uint64
 	return ret < 0 ? ret : 0;
 }
 
+/* Pages of a read that somebody else has had read too, not in bit mask @mine. */
+static void fill_count_repeated(struct transfer *t, uint64_t nr, uint64_t mine)
+{
+	atomic_fetch_add(&t->nr_repeated, nr - (uint64_t)__builtin_popcountll(mine));
+}
+
 /**
  * fill_data - install pages that background has brought, those that nobody has claimed yet
  * @page: index of the first in @r
@@ -185,6 +191,7 @@ int fill_data(struct transfer *t, struct region *r, uint64_t page, uint64_t nr,
 
 	for (i = 0; i < nr; i++)
 		mine |= (uint64_t)pageset_claim(&r->set, page + i) << i;
+	fill_count_repeated(t, nr, mine);
 	return fill_runs(t, r, page, nr, data, mine, false);
 }
 
@@ -196,6 +203,7 @@ int fill_data(struct transfer *t, struct region *r, uint64_t page, uint64_t nr,
  */
 int fill_placed(struct transfer *t, struct region *r, uint64_t page, uint64_t nr, uint64_t mine)
 {
+	fill_count_repeated(t, nr, mine);
 	return fill_runs(t, r, page, nr, r->memory + page * UMIG_PAGE_SIZE, mine, true);
 }
 
@@ -224,6 +232,7 @@ int fill_demand(struct transfer *t, struct region *r, uint64_t page, const uint8
 		*nr_requests = 0;
 	if (mine < 0)
 		return -EAGAIN;
+	fill_count_repeated(t, 1, run.nr);
 	ret = fill_run(t, r, &run, data, FILL_DEMAND);
 	if (ret)
 		*nr_requests = 0;

@@ -15,8 +15,8 @@
  *	installed once, by umig, with the very bytes that went into the digest, whichever of demand
  *	and background brings it first.
  * @present: the fill is done
- * @assigned: a background connection is reading it; changed only under the caller's lock. In a
- *	shared region it has claimed the page, too (place.c).
+ * @assigned: somebody is reading it, so background leaves it out; changed only under the caller's
+ *	lock. If that is background, in a shared region, it has claimed the page, too (place.c).
  * @unreadable: the source has answered a read of it with an error; under the caller's lock too.
  *	Such a page is read by itself from then on, so that it keeps no other from coming.
  */

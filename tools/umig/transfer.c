@@ -14,6 +14,9 @@
 #include "transfer.h"
 #include "umig.h"
 
+/* So many pages before a page that somebody waits for come with those behind it. */
+#define FOLLOW_BEFORE	8
+
 int transfer_init(struct transfer *t, const char *uri)
 {
 	memset(t, 0, sizeof(*t));
@@ -439,15 +442,42 @@ void transfer_note_fault(struct transfer *t, uint64_t offset, uint64_t ns)
 	pthread_mutex_unlock(&t->lock);
 }
 
-/* Somebody waits for @page of @r: what comes next in the background is what comes behind it. */
+/*
+ * Somebody waits for @page of @r: what comes next in the background is what is around it, most of
+ * it behind (the bubble of Hines and Gopalan, VEE 2009, which programs make lopsided).
+ */
 void transfer_follow(struct transfer *t, struct region *r, uint64_t page)
 {
 	pthread_mutex_lock(&t->lock);
 	t->cursor_region = (unsigned int)(r - t->regions);
-	t->cursor_page = min_u64(page + 1, r->set.nr_pages);
+	t->cursor_page = page - min_u64(page, FOLLOW_BEFORE);
 	/* Without memory it is a shorter list. */
 	if (t->record && working_set_add(t->record, r->offset / UMIG_PAGE_SIZE + page))
 		t->record = NULL;
+	pthread_mutex_unlock(&t->lock);
+}
+
+/*
+ * Demand reads @page of @r: background need not. Return: whether demand has to say when it is
+ * over; false: background reads it already.
+ */
+bool transfer_reserve(struct transfer *t, struct region *r, uint64_t page)
+{
+	bool mine;
+
+	pthread_mutex_lock(&t->lock);
+	mine = !pageset_is_assigned(&r->set, page);
+	if (mine)
+		pageset_assign(&r->set, page, 1);
+	pthread_mutex_unlock(&t->lock);
+	return mine;
+}
+
+/* Demand's read is over, and nothing is claimed yet. */
+void transfer_unreserve(struct transfer *t, struct region *r, uint64_t page)
+{
+	pthread_mutex_lock(&t->lock);
+	pageset_give_back(&r->set, page, 1);
 	pthread_mutex_unlock(&t->lock);
 }
 

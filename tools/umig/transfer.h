@@ -79,6 +79,8 @@ struct fault {
  * @stopping: one of the two; who waits for memory gives up
  * @release_fd: eventfd, readable once demand may read pages; never read
  * @done_fd: eventfd, readable when something happened that transfer_wait() waits for
+ * @nr_repeated: pages that came a second time, because a guest asked for them when they were on
+ *	their way in the background: it does not wait behind that
  * @connected: background and demand connections that have been up at least once
  * @exit_code: why the transfer cannot go on (enum umig_exit), 0 as long as it can
  */
@@ -127,6 +129,7 @@ struct transfer {
 	_Atomic uint64_t digest_sum;
 	_Atomic uint64_t nr_requests;
 	_Atomic uint64_t nr_reconnects;
+	_Atomic uint64_t nr_repeated;
 	struct latency demand_latency;
 	uint64_t started_ns;
 	_Atomic uint64_t background_started_ns;
@@ -143,6 +146,8 @@ int transfer_keep_sums(struct transfer *t);
 int transfer_forget(struct transfer *t, struct region *r, const struct postcopy_range *ranges,
 		    size_t nr);
 void transfer_stop(struct transfer *t);
+bool transfer_reserve(struct transfer *t, struct region *r, uint64_t page);
+void transfer_unreserve(struct transfer *t, struct region *r, uint64_t page);
 void transfer_stop_recording(struct transfer *t);
 void transfer_set_rate(struct transfer *t, uint64_t rate);
 void transfer_destroy(struct transfer *t);
