@@ -200,22 +200,26 @@ static double background_rate(const struct transfer *t)
 /* The numbers of a transfer that has ended, as JSON; the caller may add to it. */
 json_t *progress_summary(struct transfer *t)
 {
-	return json_pack("{s:s, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f}",
-			 "event", "summary",
-			 "seconds", (double)(now_ns() - t->started_ns) / 1e9,
-			 "total_pages", (json_int_t)transfer_total_pages(t),
-			 "present_pages", (json_int_t)transfer_present_pages(t),
-			 "unreadable_pages", (json_int_t)transfer_unreadable_pages(t),
-			 "demand_pages", (json_int_t)atomic_load(&t->pages[FILL_DEMAND]),
-			 "background_pages", (json_int_t)atomic_load(&t->pages[FILL_BACKGROUND]),
-			 "zero_pages", (json_int_t)atomic_load(&t->pages[FILL_ZERO]),
-			 "repeated_pages", (json_int_t)atomic_load(&t->nr_repeated),
-			 "requests", (json_int_t)atomic_load(&t->nr_requests),
-			 "reconnects", (json_int_t)atomic_load(&t->nr_reconnects),
-			 "p50_ns", (json_int_t)latency_percentile(&t->demand_latency, 50),
-			 "p99_ns", (json_int_t)latency_percentile(&t->demand_latency, 99),
-			 "max_ns", (json_int_t)atomic_load(&t->demand_latency.max_ns),
-			 "background_mib_per_s", background_rate(t));
+	json_t *o =
+		json_pack("{s:s, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f}",
+			  "event", "summary",
+			  "seconds", (double)(now_ns() - t->started_ns) / 1e9,
+			  "total_pages", (json_int_t)transfer_total_pages(t),
+			  "present_pages", (json_int_t)transfer_present_pages(t),
+			  "unreadable_pages", (json_int_t)transfer_unreadable_pages(t),
+			  "demand_pages", (json_int_t)atomic_load(&t->pages[FILL_DEMAND]),
+			  "background_pages", (json_int_t)atomic_load(&t->pages[FILL_BACKGROUND]),
+			  "zero_pages", (json_int_t)atomic_load(&t->pages[FILL_ZERO]),
+			  "requests", (json_int_t)atomic_load(&t->nr_requests),
+			  "reconnects", (json_int_t)atomic_load(&t->nr_reconnects),
+			  "p50_ns", (json_int_t)latency_percentile(&t->demand_latency, 50),
+			  "p99_ns", (json_int_t)latency_percentile(&t->demand_latency, 99),
+			  "max_ns", (json_int_t)atomic_load(&t->demand_latency.max_ns),
+			  "background_mib_per_s", background_rate(t));
+
+	json_object_set_new(o, "repeated_pages",
+			    json_integer((json_int_t)atomic_load(&t->nr_repeated)));
+	return o;
 }
 
 void progress_print_summary(struct transfer *t)
