@@ -25,7 +25,7 @@ static unsigned long convert_count_missing(struct postcopy_region *region,
 	unsigned long missing = 0;
 
 	for (;;) {
-		index = find_next_zero_bit(region->present, end, index);
+		index = postcopy_next_missing(region, index, end);
 		if (index >= end)
 			return missing;
 		missing++;

@@ -303,7 +303,7 @@ vm_fault_t postcopy_shared_map_pages(struct vm_fault *vmf, pgoff_t first,
 			break;
 	first = region->backing_first + i;
 	last = min(last, region->backing_first + region->nr_pages - 1);
-	i = find_next_zero_bit(region->present, last - region->backing_first + 1, index);
+	i = postcopy_next_missing(region, index, last - region->backing_first + 1);
 	last = region->backing_first + i - 1;
 	ret = region->shmem_ops->map_pages(vmf, first, last);
 out:

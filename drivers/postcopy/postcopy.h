@@ -338,6 +338,43 @@ unsigned long postcopy_poison_set(struct postcopy_region *region,
 				  unsigned long first, unsigned long nr);
 
 /**
+ * postcopy_next_missing() - look for a missing page
+ * @region: the region
+ * @index: from this one on
+ * @end: to the one before this
+ *
+ * Bits are set and cleared meanwhile, of other pages in the same word too. The answer
+ * is true for pages that the caller has claimed.
+ *
+ * Context: any.
+ * Return: the page's index, or @end.
+ */
+static inline unsigned long postcopy_next_missing(struct postcopy_region *region,
+						  unsigned long index,
+						  unsigned long end)
+{
+	/* Other bits of the word. */
+	return data_race(find_next_zero_bit(region->present, end, index));
+}
+
+/**
+ * postcopy_next_present() - look for a present page, as postcopy_next_missing()
+ * @region: the region
+ * @index: from this one on
+ * @end: to the one before this
+ *
+ * Context: any.
+ * Return: the page's index, or @end.
+ */
+static inline unsigned long postcopy_next_present(struct postcopy_region *region,
+						  unsigned long index,
+						  unsigned long end)
+{
+	/* Other bits of the word. */
+	return data_race(find_next_bit(region->present, end, index));
+}
+
+/**
  * postcopy_poisoned() - has a missing page been given up?
  * @region: the region
  * @index: the page

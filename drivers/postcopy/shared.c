@@ -320,8 +320,8 @@ void postcopy_shared_forget(struct postcopy_context *context)
 static unsigned long shared_missing_run(struct postcopy_region *region,
 					unsigned long *first, unsigned long end)
 {
-	*first = find_next_zero_bit(region->present, end, *first);
-	return find_next_bit(region->present, end, *first) - *first;
+	*first = postcopy_next_missing(region, *first, end);
+	return postcopy_next_present(region, *first, end) - *first;
 }
 
 /**
