@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -108,6 +109,48 @@ TEST_F(kvm, a_vcpu_gets_what_is_delivered)
 	EXPECT_EQ((uint8_t)page_word(r, DATA_PAGE, 0), vm_run(&vm));
 	ASSERT_EQ(0, wait_child(pid, &status));
 	EXPECT_EQ(0, status);
+}
+
+static sigjmp_buf caught;
+static siginfo_t caught_info;
+
+static void catch(int signal, siginfo_t *info, void *context)
+{
+	caught_info = *info;
+	siglongjmp(caught, 1);
+}
+
+/* What a monitor turns into a machine check in the guest; never zeros. */
+TEST_F(kvm, a_vcpu_that_reads_a_poisoned_page_raises_a_memory_error)
+{
+	struct sigaction action = { .sa_sigaction = catch, .sa_flags = SA_SIGINFO };
+	struct region *r = &self->r;
+	struct postcopy_range range = {
+		.offset = r->offset + DATA_PAGE * PAGE,
+		.length = PAGE,
+	};
+	struct postcopy_pages_poison poison = {
+		.size = sizeof(poison),
+		.nr_ranges = 1,
+		.ranges = (uintptr_t)&range,
+	};
+	struct vm vm;
+
+	if (!have_kvm())
+		SKIP(return, "no KVM");
+	ASSERT_EQ(0, fill_code(r));
+	ASSERT_EQ(0, vm_make(&vm, r->address));
+	ASSERT_EQ(0, ioctl(r->helper, POSTCOPY_PAGES_POISON, &poison));
+	sigaction(SIGBUS, &action, NULL);
+	if (!sigsetjmp(caught, 1)) {
+		int ret = vm_run(&vm);
+
+		ASSERT_TRUE(false)
+			TH_LOG("the guest went on: %d", ret);
+	}
+	signal(SIGBUS, SIG_DFL);
+	EXPECT_EQ(BUS_MCEERR_AR, caught_info.si_code);
+	EXPECT_EQ(page_at(r, DATA_PAGE), caught_info.si_addr);
 }
 
 /* A kernel thread is in the module. */
