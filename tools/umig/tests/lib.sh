@@ -139,3 +139,16 @@ certificates() {
 			--template "$1/$who.info" --outfile "$1/$who-cert.pem" 2>/dev/null
 	done
 }
+
+# source_start COMMAND...: a page server, until its socket $tmp/s is there
+source_start() {
+	rm -f "$tmp/s" "$tmp/source.log"
+	"$@" >"$tmp/source.log" 2>&1 &
+	source_pid=$!
+	started+=("$source_pid")
+	wait_until 5 test -S "$tmp/s"
+}
+source_stop() {
+	kill -9 "$source_pid" 2>/dev/null
+	wait "$source_pid" 2>/dev/null
+}

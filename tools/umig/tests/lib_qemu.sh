@@ -83,3 +83,34 @@ send_run() {
 	if [ $ret != 0 ] && [ -n "$recv_pid" ]; then kill -TERM "$recv_pid" 2>/dev/null; fi
 	return $ret
 }
+
+# send_start [OPTIONS]: to $tmp/ctl
+send_start() {
+	rm -f "$tmp/send.out" "$tmp/send.err"
+	"$umig" send --qmp "$tmp/src.qmp" --to "unix:$tmp/ctl" "$@" >"$tmp/send.out" 2>"$tmp/send.err" &
+	send_pid=$!
+	started+=("$send_pid")
+}
+
+# half_way [OPTIONS of both]: a pair in the middle of its migration
+half_way() {
+	pair -S
+	recv_start "unix:$tmp/ctl" --rate 4M "$@"
+	send_start "$@"
+	wait_until 20 fake_has_pages 9000
+}
+
+recv_kill() {
+	kill -9 "$recv_pid"
+	wait "$recv_pid" 2>/dev/null
+}
+
+# Both sides succeed, and every page is there once.
+both_finish() {
+	local code rcode
+	wait "$recv_pid"
+	rcode=$?
+	wait "$send_pid"
+	code=$?
+	[ $code = 0 ] && [ $rcode = 0 ] && fake_is_whole "$tmp/src.ram"
+}

@@ -220,26 +220,15 @@ ok $? "send.mismatch_exits_8" "$tmp/send.err"
 end_pair
 
 # --- the receiver is killed while pages come; another goes on
-pair -S
-recv_start "unix:$tmp/ctl" --rate 4M
-rm -f "$tmp/send.out" "$tmp/send.err"
-"$umig" send --qmp "$tmp/src.qmp" --to "unix:$tmp/ctl" >"$tmp/send.out" 2>"$tmp/send.err" &
-send_pid=$!
-started+=("$send_pid")
-wait_until 20 fake_has_pages 9000
+half_way
 ok $? "resume.setup" "$tmp/send.err"
-kill -9 "$recv_pid"
-wait "$recv_pid" 2>/dev/null
+recv_kill
 fake_is_sound "$tmp/src.ram"
 ok $? "resume.killed_receiver_leaves_no_wrong_page"
 wait_until 20 has_line "$tmp/send.err" "pages stay available"
 ok $? "resume.sender_keeps_the_pages" "$tmp/send.err"
 recv_start "unix:$tmp/ctl" --resume
-wait "$recv_pid"
-rcode=$?
-wait "$send_pid"
-code=$?
-[ $code = 0 ] && [ $rcode = 0 ] && fake_is_whole "$tmp/src.ram"
+both_finish
 ok $? "resume.second_receiver_finishes" "$tmp/recv.err"
 end_pair
 
@@ -258,41 +247,23 @@ for _ in range(times):
         c.sendall(b"\0\0\1\0\1{\"type\": \"hel")
     c.close()
 PY
-pair -S
-recv_start "unix:$tmp/ctl" --rate 4M
-rm -f "$tmp/send.out" "$tmp/send.err"
-"$umig" send --qmp "$tmp/src.qmp" --to "unix:$tmp/ctl" >"$tmp/send.out" 2>"$tmp/send.err" &
-send_pid=$!
-started+=("$send_pid")
-wait_until 20 fake_has_pages 9000
-kill -9 "$recv_pid"
-wait "$recv_pid" 2>/dev/null
+half_way
+recv_kill
 rm -f "$tmp/ctl"
 timeout 30 python3 "$tmp/hangup.py" receiver "$tmp/ctl" 2
 ok $? "resume.sender_comes_again_after_a_receiver_that_died_in_the_handshake" "$tmp/send.err"
 recv_start "unix:$tmp/ctl" --resume
-kill -9 "$recv_pid"
-wait "$recv_pid" 2>/dev/null
+recv_kill
 rm -f "$tmp/ctl"
 recv_start "unix:$tmp/ctl" --resume --rate 4M
 timeout 30 python3 "$tmp/hangup.py" sender "$tmp/ctl" 2 && kill -0 "$recv_pid"
 ok $? "resume.receiver_listens_on_after_senders_that_died_in_the_handshake" "$tmp/recv.err"
-wait "$recv_pid"
-rcode=$?
-wait "$send_pid"
-code=$?
-[ $code = 0 ] && [ $rcode = 0 ] && fake_is_whole "$tmp/src.ram"
+both_finish
 ok $? "resume.after_all_that_every_page_is_there_once" "$tmp/recv.err"
 end_pair
 
 # --- both sides are killed at once: each half is still there, and a third umig finishes
-pair -S
-recv_start "unix:$tmp/ctl" --rate 4M
-rm -f "$tmp/send.out" "$tmp/send.err"
-"$umig" send --qmp "$tmp/src.qmp" --to "unix:$tmp/ctl" >"$tmp/send.out" 2>"$tmp/send.err" &
-send_pid=$!
-started+=("$send_pid")
-wait_until 20 fake_has_pages 9000
+half_way
 kill -9 "$recv_pid" "$send_pid"
 wait "$recv_pid" "$send_pid" 2>/dev/null
 fake_is_sound "$tmp/src.ram" && run_state "$tmp/src.test" postmigrate
@@ -307,15 +278,8 @@ ok $? "resume.serve_and_pull_finish_what_both_left" "$tmp/pull.err"
 end_pair
 
 # --- the same, finished by pull alone
-pair -S
-recv_start "unix:$tmp/ctl" --rate 4M
-rm -f "$tmp/send.out" "$tmp/send.err"
-"$umig" send --qmp "$tmp/src.qmp" --to "unix:$tmp/ctl" >"$tmp/send.out" 2>"$tmp/send.err" &
-send_pid=$!
-started+=("$send_pid")
-wait_until 20 fake_has_pages 9000
-kill -9 "$recv_pid"
-wait "$recv_pid" 2>/dev/null
+half_way
+recv_kill
 wait_until 20 has_line "$tmp/send.err" "umig pull"
 uri=$(sed -n "s/.*--from \"\([^\"]*\)\".*/\1/p" "$tmp/send.err" | tail -1)
 "$fake" pull --pid "$dst_pid" --from "$uri" 2>"$tmp/pull.err" &&

@@ -132,21 +132,10 @@ ok $? "migrate_tls.after_a_stranger_the_right_sender_comes_through" "$tmp/recv.e
 end_pair
 
 # --- killed and resumed, still encrypted
-pair -S
-recv_start "unix:$tmp/ctl" "${key[@]}" --rate 4M
-rm -f "$tmp/send.out" "$tmp/send.err"
-"$umig" send --qmp "$tmp/src.qmp" --to "unix:$tmp/ctl" "${key[@]}" >"$tmp/send.out" 2>"$tmp/send.err" &
-send_pid=$!
-started+=("$send_pid")
-wait_until 20 fake_has_pages 9000
-kill -9 "$recv_pid"
-wait "$recv_pid" 2>/dev/null
+half_way "${key[@]}"
+recv_kill
 recv_start "unix:$tmp/ctl" "${key[@]}" --resume
-wait "$recv_pid"
-rcode=$?
-wait "$send_pid"
-code=$?
-[ $code = 0 ] && [ $rcode = 0 ] && fake_is_whole "$tmp/src.ram"
+both_finish
 ok $? "migrate_tls.a_second_receiver_finishes" "$tmp/recv.err"
 end_pair
 

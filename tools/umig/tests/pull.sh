@@ -6,19 +6,6 @@
 make_image "$tmp/img" 32
 pull() { timeout 60 "$fake" pull --pid 1234 --from "$@" 2>"$tmp/err" >"$tmp/out"; }
 
-# source COMMAND...: runs it in the background once its socket $tmp/s is there.
-source_start() {
-	rm -f "$tmp/s"
-	rm -f "$tmp/source.log"
-	"$@" >"$tmp/source.log" 2>&1 &
-	source_pid=$!
-	started+=("$source_pid")
-	wait_until 5 test -S "$tmp/s"
-}
-source_stop() {
-	kill -9 "$source_pid" 2>/dev/null
-	wait "$source_pid" 2>/dev/null
-}
 uri="nbd+unix:///?socket=$tmp/s"
 
 check_source() {

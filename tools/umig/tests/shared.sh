@@ -6,18 +6,6 @@
 make_image "$tmp/img" 32
 uri="nbd+unix:///?socket=$tmp/s"
 
-source_start() {
-	rm -f "$tmp/s"
-	"$@" >"$tmp/source.log" 2>&1 &
-	source_pid=$!
-	started+=("$source_pid")
-	wait_until 5 test -S "$tmp/s"
-}
-source_stop() {
-	kill -9 "$source_pid" 2>/dev/null
-	wait "$source_pid" 2>/dev/null
-}
-
 pull() { timeout 60 "$fake" pull --pid 1234 --from "$uri" 2>"$tmp/err" >"$tmp/out"; }
 pull_start() {
 	"$fake" pull --pid 1234 --from "$@" --json 2>"$tmp/err" >"$tmp/out" &
