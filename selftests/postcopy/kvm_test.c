@@ -125,22 +125,14 @@ TEST_F(kvm, a_vcpu_that_reads_a_poisoned_page_raises_a_memory_error)
 {
 	struct sigaction action = { .sa_sigaction = catch, .sa_flags = SA_SIGINFO };
 	struct region *r = &self->r;
-	struct postcopy_range range = {
-		.offset = r->offset + DATA_PAGE * PAGE,
-		.length = PAGE,
-	};
-	struct postcopy_pages_poison poison = {
-		.size = sizeof(poison),
-		.nr_ranges = 1,
-		.ranges = (uintptr_t)&range,
-	};
+	uint64_t nr_poisoned;
 	struct vm vm;
 
 	if (!have_kvm())
 		SKIP(return, "no KVM");
 	ASSERT_EQ(0, fill_code(r));
 	ASSERT_EQ(0, vm_make(&vm, r->address));
-	ASSERT_EQ(0, ioctl(r->helper, POSTCOPY_PAGES_POISON, &poison));
+	ASSERT_EQ(0, pages_poison(r, DATA_PAGE, 1, &nr_poisoned));
 	sigaction(SIGBUS, &action, NULL);
 	if (!sigsetjmp(caught, 1)) {
 		int ret = vm_run(&vm);

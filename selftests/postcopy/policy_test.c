@@ -49,24 +49,6 @@ static int policy_set(struct region *r, uint64_t detached_ms, uint64_t request_m
 	return ioctl(r->context, POSTCOPY_REGION_POLICY, &policy) ? -errno : 0;
 }
 
-static int poison(struct region *r, size_t first, size_t nr, uint64_t *nr_poisoned)
-{
-	struct postcopy_range range = {
-		.offset = r->offset + first * PAGE,
-		.length = nr * PAGE,
-	};
-	struct postcopy_pages_poison poison = {
-		.size = sizeof(poison),
-		.ranges = (uintptr_t)&range,
-		.nr_ranges = 1,
-	};
-
-	if (ioctl(r->helper, POSTCOPY_PAGES_POISON, &poison))
-		return -errno;
-	*nr_poisoned = poison.out_nr_poisoned;
-	return 0;
-}
-
 TEST_F(policy, without_a_helper_an_access_gets_sigbus_in_time)
 {
 	uint64_t start = now_ms();
@@ -187,7 +169,7 @@ TEST_F(policy, a_poisoned_page_raises_sigbus_with_its_address)
 	ASSERT_EQ(0, region_attach(&self->r));
 	ASSERT_EQ(0, access_start(&waiting, ACCESS_READ, page_at(&self->r, 5), 0));
 	ASSERT_TRUE(access_wait_blocked(&waiting));
-	ASSERT_EQ(0, poison(&self->r, 5, 1, &nr));
+	ASSERT_EQ(0, pages_poison(&self->r, 5, 1, &nr));
 	EXPECT_EQ(1, nr);
 	ASSERT_TRUE(access_wait_done(&waiting));
 	EXPECT_EQ(SIGBUS, waiting.signal);
@@ -210,7 +192,7 @@ TEST_F(policy, a_poisoned_page_fails_a_system_call_and_is_mended_by_a_fill)
 	ASSERT_EQ(0, region_attach(&self->r));
 	ASSERT_EQ(0, pages_fill(&self->r, 0, 5, NULL));
 	/* Present pages are left alone. */
-	ASSERT_EQ(0, poison(&self->r, 0, NR_PAGES, &nr));
+	ASSERT_EQ(0, pages_poison(&self->r, 0, NR_PAGES, &nr));
 	EXPECT_EQ(NR_PAGES - 5, nr);
 	EXPECT_EQ(0, pages_wrong(&self->r, 0, 5));
 	ASSERT_EQ(0, access_start(&a, ACCESS_WRITE_CALL, page_at(&self->r, 6), 8));

@@ -311,6 +311,24 @@ int pages_discard(struct region *r, const struct postcopy_range *ranges, uint32_
 	return 0;
 }
 
+int pages_poison(struct region *r, size_t first, size_t nr, uint64_t *nr_poisoned)
+{
+	struct postcopy_range range = {
+		.offset = r->offset + first * PAGE,
+		.length = nr * PAGE,
+	};
+	struct postcopy_pages_poison poison = {
+		.size = sizeof(poison),
+		.ranges = (uintptr_t)&range,
+		.nr_ranges = 1,
+	};
+
+	if (ioctl(r->helper, POSTCOPY_PAGES_POISON, &poison))
+		return -errno;
+	*nr_poisoned = poison.out_nr_poisoned;
+	return 0;
+}
+
 int page_is_present(struct region *r, size_t page)
 {
 	uint64_t bits = 0;

@@ -84,6 +84,7 @@ int pages_present(struct region *r, size_t first, size_t nr);
 /* One call, as it is. */
 int pages_discard(struct region *r, const struct postcopy_range *ranges, uint32_t nr,
 		  uint64_t *nr_discarded);
+int pages_poison(struct region *r, size_t first, size_t nr, uint64_t *nr_poisoned);
 /* 1 present, 0 missing */
 int page_is_present(struct region *r, size_t page);
 
