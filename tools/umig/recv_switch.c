@@ -48,11 +48,40 @@ static int recv_wait_sender(struct recv *r)
 	}
 }
 
-/* Attaches and waits for the page connection. */
-int recv_open_transfer(struct recv *r)
+/* Nothing is risked on pages that cannot be had. Return: 0, or -errno, having said why. */
+static int recv_wait_pages(struct recv *r)
 {
 	struct transfer *t = &r->transfer;
 	uint64_t deadline = now_ns() + r->timeout_s * 1000000000ULL;
+
+	while (!atomic_load(&t->connected) && !atomic_load(&t->exit_code)) {
+		struct pollfd pfd = { .fd = r->signal_fd, .events = POLLIN };
+
+		if (now_ns() > deadline) {
+			recv_refuse(r, "cannot connect to the source's pages at %s within %" PRIu64
+				       " s; "
+				       "give the sender a --pages-listen that can be reached from here",
+				    r->hello.uri, r->timeout_s);
+			return -ETIMEDOUT;
+		}
+		if (poll(&pfd, 1, 5) > 0)
+			return -EINTR;
+	}
+	if (atomic_load(&t->exit_code)) {
+		link_send_error(r->link, CONTROL_FAILED,
+				"the receiver cannot use the pages at %s", r->hello.uri);
+		return -EIO;
+	}
+	return 0;
+}
+
+/*
+ * Attaches. Before the guest is here it waits for the page connection; afterwards the guest runs
+ * on what it has, and the sender is told so at once.
+ */
+int recv_open_transfer(struct recv *r)
+{
+	struct transfer *t = &r->transfer;
 	int ret = transfer_init(t, r->hello.uri);
 
 	if (ret)
@@ -78,25 +107,7 @@ int recv_open_transfer(struct recv *r)
 	}
 	monitor_transfer(&r->monitor, t);
 	monitor_phase(&r->monitor, "switching over");
-	while (!atomic_load(&t->connected) && !atomic_load(&t->exit_code)) {
-		struct pollfd pfd = { .fd = r->signal_fd, .events = POLLIN };
-
-		if (now_ns() > deadline) {
-			recv_refuse(r, "cannot connect to the source's pages at %s within %" PRIu64
-				       " s; "
-				       "give the sender a --pages-listen that can be reached from here",
-				    r->hello.uri, r->timeout_s);
-			return -ETIMEDOUT;
-		}
-		if (poll(&pfd, 1, 5) > 0)
-			return -EINTR;
-	}
-	if (atomic_load(&t->exit_code)) {
-		link_send_error(r->link, CONTROL_FAILED,
-				"the receiver cannot use the pages at %s", r->hello.uri);
-		return -EIO;
-	}
-	return 0;
+	return r->resume ? 0 : recv_wait_pages(r);
 }
 
 /* Makes the destination wait for device state on a socket that the state writer fills. */

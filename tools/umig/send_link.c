@@ -55,12 +55,14 @@ int send_wait_message(struct send *s, unsigned int timeout_ms, struct control_me
 		};
 		uint64_t now = now_ns();
 
+		/* The receiver may have nothing to say before it gets a page. */
+		page_server_check(&s->server);
 		if (now >= deadline) {
 			snprintf(error, size, "the receiver said nothing for %u s",
 				 timeout_ms / 1000);
 			return -ETIMEDOUT;
 		}
-		if (poll(fds, 3, (int)min_u64((deadline - now) / 1000000 + 1, 1000)) < 0 &&
+		if (poll(fds, 3, (int)min_u64((deadline - now) / 1000000 + 1, 200)) < 0 &&
 		    errno != EINTR)
 			return -errno;
 		if (fds[1].revents) {

@@ -100,7 +100,6 @@ int send_commit(struct send *s)
 		int ret = send_wait_message(s, s->resumed ? SILENCE_MS : limit_ms, &msg, error,
 					    sizeof(error));
 
-		page_server_check(&s->server);
 		if (!ret)
 			ret = send_handle(s, &msg);
 		if (!ret)

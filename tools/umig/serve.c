@@ -272,11 +272,13 @@ int page_server_start_private(struct page_server *s, const char *file)
 	return ret;
 }
 
-/* If nbdkit has died it is started again. Return: 0 or -errno. */
+/* If nbdkit was started and has died it is started again. Return: 0 or -errno. */
 int page_server_check(struct page_server *s)
 {
 	int status;
 
+	if (!*s->uri)
+		return 0;
 	if (s->pid && waitpid(s->pid, &status, WNOHANG) != s->pid)
 		return 0;
 	log_error("nbdkit has ended; starting it again");

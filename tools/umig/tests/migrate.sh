@@ -232,6 +232,19 @@ both_finish
 ok $? "resume.second_receiver_finishes" "$tmp/recv.err"
 end_pair
 
+# --- the page server dies when the receiver that goes on has not had a word from it
+half_way
+servers=$(pgrep -f "nbdkit.*$tmp/src.ram")
+kill -STOP "$servers"
+recv_kill
+recv_start "unix:$tmp/ctl" --resume
+sleep 1
+start=$SECONDS
+kill -9 "$servers"
+both_finish && [ $((SECONDS - start)) -lt 15 ]
+ok $? "resume.page_server_that_died_is_started_again_at_once" "$tmp/recv.err"
+end_pair
+
 # --- recovery fails in the handshake, on the one side and on the other, twice; then it succeeds
 cat >"$tmp/hangup.py" <<'PY'
 import socket, sys
