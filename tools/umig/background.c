@@ -4,9 +4,12 @@
  *
  * Work is handed out under the transfer's lock: first the working set of an earlier run, if there
  * is one, then from one cursor that demand moves to just behind the last fault, so what a guest is
- * likely to touch next comes first. Before anything in a chunk
- * is read, its block status is asked: zeros need no read. Each connection keeps up to
- * BACKGROUND_DEPTH reads in flight; a run is as long as what is missing, at most READ_PAGES.
+ * likely to touch next comes first. Before anything in a chunk is read, its block status is asked:
+ * zeros need no read. A run is as long as what is missing, at most READ_PAGES.
+ *
+ * How much each connection has in flight, its window, follows from how long reads take (the target
+ * delay of LEDBAT, RFC 6817): a link is full long before its queue is, and what is in the queue
+ * comes before what the guest wants next.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -24,6 +27,11 @@
 
 #define BACKGROUND_DEPTH	16
 #define READ_PAGES		64ULL
+
+/* A connection's window in pages, and how much of its reads' time may be waiting in queues. */
+#define WINDOW_MIN		(READ_PAGES / 2)
+#define WINDOW_MAX		(BACKGROUND_DEPTH * READ_PAGES)
+#define QUEUE_NS		10000000ULL
 
 _Static_assert(READ_PAGES <= PLACE_PAGES, "a bit for each page of a read");
 
@@ -46,26 +54,90 @@ struct query {
 	struct source_status status;
 };
 
+/*
+ * @pages, @in_flight: how many pages may be and are in flight
+ * @best_ns: the shortest time that a read of this connection has taken, 0: none is back
+ * @cut_ns: when @pages was reduced; reads that began before tell nothing new
+ */
+struct window {
+	uint64_t pages;
+	uint64_t in_flight;
+	uint64_t best_ns;
+	uint64_t cut_ns;
+};
+
 struct background {
 	struct transfer *t;
 	struct uplink up;
 	struct piece piece[BACKGROUND_DEPTH];
 	unsigned int nr_in_flight;
+	struct window window;
 	struct query query;
 	uint8_t *buffers;
 };
 
 enum pick { PICK_NONE, PICK_READ, PICK_QUERY };
 
+static void window_reset(struct window *w)
+{
+	*w = (struct window){ .pages = 2 * WINDOW_MIN };
+}
+
+/* A read of @nr pages that began at @started_ns is back: up to twice the window a round trip. */
+static void window_update(struct window *w, uint64_t nr, uint64_t started_ns)
+{
+	uint64_t now = now_ns(), ns = now - started_ns;
+
+	if (!w->best_ns || ns < w->best_ns)
+		w->best_ns = ns;
+	if (ns <= w->best_ns + QUEUE_NS) {
+		w->pages = min_u64(w->pages + nr, WINDOW_MAX);
+	} else if (started_ns > w->cut_ns) {
+		w->pages = max_u64(w->pages * 3 / 4, WINDOW_MIN);
+		w->cut_ns = now;
+	}
+}
+
+/* How many pages a read may have: several fit into the window. */
+static uint64_t window_read(const struct window *w)
+{
+	return min_u64(w->pages / 4, READ_PAGES);
+}
+
+static bool window_is_full(const struct window *w)
+{
+	return w->in_flight + window_read(w) > w->pages;
+}
+
 static uint64_t chunk_end(const struct region *r, uint64_t chunk)
 {
 	return min_u64((chunk + 1) * CHUNK_PAGES, r->set.nr_pages);
 }
 
+/* Up to which page of this chunk is it known which are zero? */
+static uint64_t background_known(const struct background *b, const struct region *r,
+				 uint64_t chunk)
+{
+	if (!b->up.source.has_status)
+		return chunk_end(r, chunk);
+	return chunk * CHUNK_PAGES + (r->chunk[chunk] & ~CHUNK_ASKED);
+}
+
 /*
- * The next work at or after page @from of @r, before @end. A chunk whose status another
- * connection is asking for is left out: it will be the other's work or come round again.
+ * The rest of the chunk is not known. One whose status another connection asks for is left out: it
+ * will be the other's work or come round again.
  */
+static enum pick background_pick_query(const struct background *b, const struct region *r,
+				       uint64_t chunk, uint64_t *page, uint64_t *nr)
+{
+	if (r->chunk[chunk] & CHUNK_ASKED || b->query.region)
+		return PICK_NONE;
+	*page = background_known(b, r, chunk);
+	*nr = chunk_end(r, chunk) - *page;
+	return PICK_QUERY;
+}
+
+/* The next work at or after page @from of @r, before @end. */
 static enum pick background_pick_in(struct background *b, struct region *r, uint64_t from,
 				    uint64_t end, uint64_t *page, uint64_t *nr)
 {
@@ -75,31 +147,46 @@ static enum pick background_pick_in(struct background *b, struct region *r, uint
 		if (index >= end)
 			return PICK_NONE;
 		chunk = index / CHUNK_PAGES;
-		known = chunk * CHUNK_PAGES + (r->chunk[chunk] & ~CHUNK_ASKED);
-		if (!b->up.source.has_status)
-			known = chunk_end(r, chunk);
+		known = background_known(b, r, chunk);
 		if (index < known) {
 			*page = index;
-			*nr = pageset_run(&r->set, index, min_u64(READ_PAGES, known - index));
+			*nr = pageset_run(&r->set, index,
+					  min_u64(window_read(&b->window), known - index));
 			return PICK_READ;
 		}
-		if (!(r->chunk[chunk] & CHUNK_ASKED) && !b->query.region) {
-			*page = known;
-			*nr = chunk_end(r, chunk) - known;
+		if (background_pick_query(b, r, chunk, page, nr) == PICK_QUERY)
 			return PICK_QUERY;
-		}
 		from = chunk_end(r, chunk);
 	}
 	return PICK_NONE;
+}
+
+/* The next work before page @end of @r, the nearest pages first. */
+static enum pick background_pick_back(struct background *b, struct region *r, uint64_t end,
+				      uint64_t *page, uint64_t *nr)
+{
+	uint64_t chunk, first;
+
+	end = pageset_find_back(&r->set, end);
+	if (!end)
+		return PICK_NONE;
+	chunk = (end - 1) / CHUNK_PAGES;
+	first = chunk * CHUNK_PAGES;
+	if (end > background_known(b, r, chunk))
+		return background_pick_query(b, r, chunk, page, nr);
+	*nr = pageset_run_back(&r->set, end, min_u64(window_read(&b->window), end - first));
+	*page = end - *nr;
+	return PICK_READ;
 }
 
 /*
  * Called under the lock. The next pages of the working set that nobody has or reads: they are few
  * and wanted soon, so nobody asks first whether they are zero.
  */
-static enum pick background_pick_replay(struct transfer *t, struct region **region, uint64_t *page,
-					uint64_t *nr)
+static enum pick background_pick_replay(struct background *b, struct region **region,
+					uint64_t *page, uint64_t *nr)
 {
+	struct transfer *t = b->t;
 	struct working_set *ws = t->replay;
 	unsigned int i;
 
@@ -119,7 +206,7 @@ static enum pick background_pick_replay(struct transfer *t, struct region **regi
 				continue;
 			*region = r;
 			*page = from;
-			*nr = pageset_run(&r->set, from, min_u64(READ_PAGES, end - from));
+			*nr = pageset_run(&r->set, from, min_u64(window_read(&b->window), end - from));
 			return PICK_READ;
 		}
 	}
@@ -127,8 +214,8 @@ static enum pick background_pick_replay(struct transfer *t, struct region **regi
 }
 
 /*
- * Called under the lock. After the working set it begins at the cursor and goes once round all
- * regions.
+ * Called under the lock. After the working set it begins at the cursor, goes back from there if a
+ * guest does, or else once round all regions.
  */
 static enum pick background_pick(struct background *b, struct region **region, uint64_t *page,
 				 uint64_t *nr)
@@ -136,8 +223,18 @@ static enum pick background_pick(struct background *b, struct region **region, u
 	struct transfer *t = b->t;
 	unsigned int i;
 
-	if (t->replay && background_pick_replay(t, region, page, nr) == PICK_READ)
+	if (t->replay && background_pick_replay(b, region, page, nr) == PICK_READ)
 		return PICK_READ;
+	if (t->cursor_back) {
+		enum pick pick;
+
+		*region = &t->regions[t->cursor_region];
+		pick = background_pick_back(b, *region, t->cursor_page, page, nr);
+		if (pick == PICK_READ)
+			t->cursor_page = *page;
+		if (pick != PICK_NONE)
+			return pick;
+	}
 	for (i = 0; i <= t->nr_regions; i++) {
 		unsigned int at = (t->cursor_region + i) % t->nr_regions;
 		struct region *r = &t->regions[at];
@@ -151,6 +248,7 @@ static enum pick background_pick(struct background *b, struct region **region, u
 		if (pick == PICK_READ) {
 			t->cursor_region = at;
 			t->cursor_page = *page + *nr;
+			t->cursor_back = false;
 		}
 		return pick;
 	}
@@ -185,6 +283,8 @@ static void background_give_back(struct background *b)
 	b->query.status.in_flight = false;
 	b->query.status.completed = false;
 	b->nr_in_flight = 0;
+	window_reset(&b->window);
+	transfer_read_ended(t);
 	pthread_mutex_unlock(&t->lock);
 }
 
@@ -220,6 +320,7 @@ static int background_start_read(struct background *b, struct region *r, uint64_
 	p->nr = nr;
 	p->read.buf = r->memory ? r->memory + page * UMIG_PAGE_SIZE : p->buffer;
 	b->nr_in_flight++;
+	b->window.in_flight += nr;
 	/* Idle time is not saved up for a burst later. */
 	if (rate)
 		t->next_read_ns = max_u64(t->next_read_ns, now_ns()) +
@@ -238,7 +339,7 @@ static int background_submit(struct background *b)
 	if (now_ns() < b->up.retry_at_ns)
 		return (int)min_u64((b->up.retry_at_ns - now_ns()) / 1000000 + 1, 5000);
 	pthread_mutex_lock(&t->lock);
-	while (!ret && b->nr_in_flight < BACKGROUND_DEPTH) {
+	while (!ret && b->nr_in_flight < BACKGROUND_DEPTH && !window_is_full(&b->window)) {
 		struct region *r = NULL;
 		uint64_t page = 0, nr = 0, now = now_ns();
 		enum pick pick;
@@ -307,11 +408,14 @@ static void background_complete_read(struct background *b, struct piece *p)
 	} else {
 		b->up.backoff_ms = 0;
 		atomic_fetch_add(&t->background_bytes, p->read.length);
+		window_update(&b->window, p->nr, p->read.started_ns);
 		background_fill(t, p);
 	}
 	pthread_mutex_lock(&t->lock);
-	background_free_piece(p, !p->read.error);
 	b->nr_in_flight--;
+	b->window.in_flight -= p->nr;
+	background_free_piece(p, !p->read.error);
+	transfer_read_ended(t);
 	pthread_mutex_unlock(&t->lock);
 }
 
@@ -334,6 +438,7 @@ static void background_complete_query(struct background *b)
 	q->region = NULL;
 	q->status.in_flight = false;
 	q->status.completed = false;
+	transfer_read_ended(b->t);
 	pthread_mutex_unlock(&b->t->lock);
 }
 
@@ -411,6 +516,7 @@ void *background_thread(void *arg)
 	}
 	b->t = t;
 	b->up.t = t;
+	window_reset(&b->window);
 	for (i = 0; i < BACKGROUND_DEPTH; i++)
 		b->piece[i].buffer = b->buffers + i * length;
 	do {

@@ -4,6 +4,8 @@
  *
  * Every queued request becomes one wanted page (or several); up to DEMAND_DEPTH of them are read
  * at once on this thread's own connection, so eight vCPUs that fault are eight reads in flight.
+ * A page that is on its way in the background already is waited for, as it will be here soon
+ * (background.c sees to that), and read all the same if it is not.
  * If the connection breaks, wanted pages stay wanted and are asked for again on the next one.
  * Requests are taken from the kernel only while there is room for them: the rest waits there,
  * where a kill of umig cannot lose it.
@@ -26,9 +28,21 @@
 #define DEMAND_DEPTH	128
 #define REQUEST_BATCH	64
 
+/* Of what the thread polls, besides the regions. */
+#define OTHER_FDS	4
+
+/*
+ * So long a page may take that background asked for before somebody wanted it: the time of a few
+ * reads, and TCP's shortest retransmission timeout. What takes longer was lost, with a connection
+ * that is as good as broken.
+ */
+#define PATIENCE_NS	200000000ULL
+#define PATIENCE_READS	3
+
 /*
  * One page that somebody waits for; free if region is NULL.
  * @reserved: background leaves it out as long as it is being read here
+ * @patience_ns: until then it may come in the background; 0: it is not on its way there
  */
 struct want {
 	struct region *region;
@@ -36,6 +50,7 @@ struct want {
 	uint64_t page;
 	uint64_t time_ns;
 	uint64_t not_before_ns;
+	uint64_t patience_ns;
 	uint64_t backoff_ms;
 	struct source_read read;
 };
@@ -44,6 +59,7 @@ struct want {
  * struct demand - the thread's own state
  * @request: requests read from a helper fd; from @next_request on not yet turned into wants
  * @split: pages of request[next_request] that have been
+ * @best_ns: the shortest time that a read has taken here
  */
 struct demand {
 	struct transfer *t;
@@ -55,6 +71,7 @@ struct demand {
 	unsigned int nr_requests;
 	unsigned int next_request;
 	uint64_t split;
+	uint64_t best_ns;
 	uint8_t *buffers;
 };
 
@@ -109,6 +126,7 @@ static void demand_take(struct demand *d)
 		w->page = page;
 		w->time_ns = req->time_ns;
 		w->not_before_ns = 0;
+		w->patience_ns = 0;
 		w->backoff_ms = 0;
 		d->nr_wants++;
 		transfer_follow(d->t, r, page);
@@ -150,6 +168,51 @@ static void demand_read_requests(struct demand *d, struct region *r)
 	}
 }
 
+static void demand_drop(struct demand *d, struct want *w)
+{
+	w->region = NULL;
+	d->nr_wants--;
+}
+
+/* The page is there. */
+static void demand_answered(struct demand *d, struct want *w)
+{
+	uint64_t now = now_ns();
+	uint64_t ns = now > w->time_ns ? now - w->time_ns : 0;
+
+	latency_add(&d->t->demand_latency, ns);
+	transfer_note_fault(d->t, w->region->offset + w->page * UMIG_PAGE_SIZE, ns);
+	demand_drop(d, w);
+}
+
+/* What has come in the background is wanted no more. */
+static void demand_collect(struct demand *d)
+{
+	unsigned int i;
+
+	for (i = 0; i < DEMAND_DEPTH && d->nr_wants; i++) {
+		struct want *w = &d->want[i];
+
+		if (w->region && !w->read.in_flight &&
+		    pageset_is_present(&w->region->set, w->page))
+			demand_answered(d, w);
+	}
+}
+
+/*
+ * Return: whether to read the page here: background does not, or takes too long. Then
+ * w->patience_ns is over.
+ */
+static bool demand_reserve(struct demand *d, struct want *w, uint64_t now)
+{
+	w->reserved = transfer_reserve(d->t, w->region, w->page);
+	if (w->reserved)
+		return true;
+	if (!w->patience_ns)
+		w->patience_ns = now + PATIENCE_NS + PATIENCE_READS * d->best_ns;
+	return w->patience_ns <= now;
+}
+
 /* Starts reads; returns when the next postponed one is due (or 0). */
 static uint64_t demand_submit(struct demand *d)
 {
@@ -165,9 +228,12 @@ static uint64_t demand_submit(struct demand *d)
 			due = due ? min_u64(due, w->not_before_ns) : w->not_before_ns;
 			continue;
 		}
+		if (!demand_reserve(d, w, now)) {
+			due = due ? min_u64(due, w->patience_ns) : w->patience_ns;
+			continue;
+		}
 		w->read.offset = w->region->offset + w->page * UMIG_PAGE_SIZE;
 		w->read.length = UMIG_PAGE_SIZE;
-		w->reserved = transfer_reserve(d->t, w->region, w->page);
 		if (source_read(&d->up.source, &w->read)) {
 			demand_disconnect(d, d->up.source.error);
 			return 0;
@@ -182,30 +248,32 @@ static void demand_complete(struct demand *d, struct want *w)
 	size_t nr = d->next_request == d->nr_requests ? REQUEST_BATCH : 0;
 	struct region *r = w->region;
 	struct transfer *t = d->t;
+	bool claimed;
+	uint64_t ns;
 	int ret;
 
-	demand_ended(d, w);
 	if (w->read.error) {
+		demand_ended(d, w);
 		transfer_unreadable(t, w->region, w->page, 1, w->read.error);
 		w->backoff_ms = backoff_next_ms(w->backoff_ms);
 		w->not_before_ns = now_ns() + w->backoff_ms * 1000000ULL;
 		return;
 	}
 	d->up.backoff_ms = 0;
-	ret = fill_demand(t, r, w->page, w->read.buf, d->request, &nr);
+	ns = now_ns() - w->read.started_ns;
+	d->best_ns = d->best_ns ? min_u64(d->best_ns, ns) : ns;
+	/* Claimed before it is no longer reserved: in between background would take it. */
+	claimed = pageset_claim(&r->set, w->page);
+	demand_ended(d, w);
+	ret = fill_demand(t, r, w->page, claimed, w->read.buf, d->request, &nr);
 	if (ret == -EAGAIN) {
 		w->not_before_ns = now_ns() + 10000000ULL;
 		return;
 	}
-	if (!ret) {
-		uint64_t now = now_ns();
-
-		now = now > w->time_ns ? now - w->time_ns : 0;
-		latency_add(&t->demand_latency, now);
-		transfer_note_fault(t, w->read.offset, now);
-	}
-	w->region = NULL;
-	d->nr_wants--;
+	if (ret)
+		demand_drop(d, w);
+	else
+		demand_answered(d, w);
 	if (nr)
 		demand_got_requests(d, r, (unsigned int)nr);
 }
@@ -244,10 +312,12 @@ static void demand_notify(struct demand *d, short revents)
 static void demand_turn(struct demand *d, struct pollfd *fds, bool released)
 {
 	struct transfer *t = d->t;
-	uint64_t now, due = 0;
+	struct pollfd *region_fds = fds + OTHER_FDS;
+	uint64_t now, told, due = 0;
 	int timeout_ms = 1000;
 	unsigned int i;
 
+	demand_collect(d);
 	demand_take(d);
 	if (d->up.connected && released)
 		due = demand_submit(d);
@@ -260,22 +330,25 @@ static void demand_turn(struct demand *d, struct pollfd *fds, bool released)
 	fds[0] = (struct pollfd){ .fd = t->stop_fd, .events = POLLIN };
 	fds[1] = (struct pollfd){ .fd = released ? -1 : t->release_fd, .events = POLLIN };
 	uplink_poll(&d->up, &fds[2]);
+	fds[3] = (struct pollfd){ .fd = t->awaited_fd, .events = POLLIN };
 	for (i = 0; i < t->nr_regions; i++) {
 		bool room = demand_has_room(d);
-		int state = t->regions[i].helper;
 
-		fds[3 + i] = (struct pollfd){ .fd = state, .events = room ? POLLIN : 0 };
+		region_fds[i] = (struct pollfd){ .fd = t->regions[i].helper,
+						 .events = room ? POLLIN : 0 };
 	}
-	if (poll(fds, 3 + t->nr_regions, timeout_ms) < 0)
+	if (poll(fds, OTHER_FDS + t->nr_regions, timeout_ms) < 0)
+		return;
+	if (fds[3].revents && read(t->awaited_fd, &told, sizeof(told)) < 0)
 		return;
 	if (fds[2].revents)
 		demand_notify(d, fds[2].revents);
 	else if (d->up.connected && demand_is_stuck(d, now_ns()))
 		demand_disconnect(d, "the source does not answer");
 	for (i = 0; i < t->nr_regions; i++) {
-		if (fds[3 + i].revents & POLLIN)
+		if (region_fds[i].revents & POLLIN)
 			demand_read_requests(d, &t->regions[i]);
-		else if (fds[3 + i].revents && transfer_region_ended(t, &t->regions[i]))
+		else if (region_fds[i].revents && transfer_region_ended(t, &t->regions[i]))
 			usleep(10000);
 	}
 }
@@ -291,7 +364,7 @@ void *demand_thread(void *arg)
 {
 	struct transfer *t = arg;
 	struct demand *d = calloc(1, sizeof(*d));
-	struct pollfd *fds = calloc(t->nr_regions + 3, sizeof(*fds));
+	struct pollfd *fds = calloc(OTHER_FDS + t->nr_regions, sizeof(*fds));
 	bool released = false;
 	unsigned int i;
 

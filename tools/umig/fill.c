@@ -209,16 +209,17 @@ int fill_placed(struct transfer *t, struct region *r, uint64_t page, uint64_t nr
 
 /**
  * fill_demand - install a page that somebody waits for, and take along what is asked for next
+ * @claimed: the caller has claimed it
  * @data: one page, page-aligned
  * @requests: where requests go that are queued now
  * @nr_requests: for how many there is room; how many there were
  *
  * Return: as fill_data(); -EAGAIN the page could not be had from background: try again.
  */
-int fill_demand(struct transfer *t, struct region *r, uint64_t page, const uint8_t *data,
-		struct postcopy_request *requests, size_t *nr_requests)
+int fill_demand(struct transfer *t, struct region *r, uint64_t page, bool claimed,
+		const uint8_t *data, struct postcopy_request *requests, size_t *nr_requests)
 {
-	int mine = pageset_claim(&r->set, page) ? 1 : place_take(t, r, page);
+	int mine = claimed ? 1 : place_take(t, r, page);
 	struct run run = {
 		.first = page,
 		.nr = mine > 0 ? 1 : 0,

@@ -60,6 +60,11 @@ bool pageset_claim(struct pageset *set, uint64_t index)
 	return !(atomic_fetch_or(&set->claimed[index / 64], bit) & bit);
 }
 
+bool pageset_is_claimed(const struct pageset *set, uint64_t index)
+{
+	return atomic_load(&set->claimed[index / 64]) & (1ULL << (index % 64));
+}
+
 /* The caller has claimed page @index and cannot bring it. */
 void pageset_unclaim(struct pageset *set, uint64_t index)
 {
@@ -131,6 +136,11 @@ static bool pageset_is_unreadable(const struct pageset *set, uint64_t index)
 	return set->unreadable[index / 64] & (1ULL << (index % 64));
 }
 
+static bool pageset_is_free(const struct pageset *set, uint64_t index)
+{
+	return pageset_free_word(set, index / 64) & (1ULL << (index % 64));
+}
+
 /*
  * Return: how many pages from @index on are free and may be read at once, at most @max. An
  * unreadable one is alone.
@@ -139,9 +149,35 @@ uint64_t pageset_run(const struct pageset *set, uint64_t index, uint64_t max)
 {
 	uint64_t nr = 0;
 
-	while (nr < max && index + nr < set->nr_pages &&
-	       pageset_free_word(set, (index + nr) / 64) & (1ULL << ((index + nr) % 64))) {
+	while (nr < max && index + nr < set->nr_pages && pageset_is_free(set, index + nr)) {
 		if (pageset_is_unreadable(set, index + nr))
+			return nr ? nr : 1;
+		nr++;
+	}
+	return nr;
+}
+
+/* Return: the end of the last free pages before @end, 0 if there are none. */
+uint64_t pageset_find_back(const struct pageset *set, uint64_t end)
+{
+	while (end) {
+		uint64_t word = (end - 1) / 64;
+		uint64_t bits = pageset_free_word(set, word) & (~0ULL >> (63 - (end - 1) % 64));
+
+		if (bits)
+			return word * 64 + 64 - (uint64_t)__builtin_clzll(bits);
+		end = word * 64;
+	}
+	return 0;
+}
+
+/* As pageset_run(), of the pages that end at @end. */
+uint64_t pageset_run_back(const struct pageset *set, uint64_t end, uint64_t max)
+{
+	uint64_t nr = 0;
+
+	while (nr < max && nr < end && pageset_is_free(set, end - nr - 1)) {
+		if (pageset_is_unreadable(set, end - nr - 1))
 			return nr ? nr : 1;
 		nr++;
 	}

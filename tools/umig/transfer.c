@@ -15,7 +15,10 @@
 #include "umig.h"
 
 /* So many pages before a page that somebody waits for come with those behind it. */
-#define FOLLOW_BEFORE	8
+#define FOLLOW_BEFORE	8ULL
+
+/* Two faults no further apart than that may be those of one who goes through memory. */
+#define FOLLOW_NEAR	64ULL
 
 int transfer_init(struct transfer *t, const char *uri)
 {
@@ -29,8 +32,10 @@ int transfer_init(struct transfer *t, const char *uri)
 	t->background_stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	t->release_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	t->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	t->awaited_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	t->started_ns = now_ns();
-	if (t->stop_fd < 0 || t->background_stop_fd < 0 || t->release_fd < 0 || t->done_fd < 0)
+	if (t->stop_fd < 0 || t->background_stop_fd < 0 || t->release_fd < 0 || t->done_fd < 0 ||
+	    t->awaited_fd < 0)
 		return -errno;
 	return 0;
 }
@@ -254,6 +259,7 @@ void transfer_destroy(struct transfer *t)
 	close(t->background_stop_fd);
 	close(t->release_fd);
 	close(t->done_fd);
+	close(t->awaited_fd);
 	pthread_mutex_destroy(&t->lock);
 }
 
@@ -444,13 +450,17 @@ void transfer_note_fault(struct transfer *t, uint64_t offset, uint64_t ns)
 
 /*
  * Somebody waits for @page of @r: what comes next in the background is what is around it, most of
- * it behind (the bubble of Hines and Gopalan, VEE 2009, which programs make lopsided).
+ * it behind (the bubble of Hines and Gopalan, VEE 2009, which programs make lopsided); what is
+ * before it if the last fault was a little behind, so that somebody seems to go backwards (as the
+ * kernel's readahead from swap, swap_vma_readahead(), tells it).
  */
 void transfer_follow(struct transfer *t, struct region *r, uint64_t page)
 {
 	pthread_mutex_lock(&t->lock);
+	t->cursor_back = page < r->last_fault && r->last_fault - page <= FOLLOW_NEAR;
+	r->last_fault = page;
 	t->cursor_region = (unsigned int)(r - t->regions);
-	t->cursor_page = page - min_u64(page, FOLLOW_BEFORE);
+	t->cursor_page = t->cursor_back ? page : page - min_u64(page, FOLLOW_BEFORE);
 	/* Without memory it is a shorter list. */
 	if (t->record && working_set_add(t->record, r->offset / UMIG_PAGE_SIZE + page))
 		t->record = NULL;
@@ -458,22 +468,32 @@ void transfer_follow(struct transfer *t, struct region *r, uint64_t page)
 }
 
 /*
- * Demand reads @page of @r: background need not. Return: whether demand has to say when it is
- * over; false: background reads it already.
+ * Demand reads @page of @r: background leaves it out until transfer_unreserve(). Return: false:
+ * background is reading or installing it, and @awaited_fd tells when a read is over.
  */
 bool transfer_reserve(struct transfer *t, struct region *r, uint64_t page)
 {
 	bool mine;
 
 	pthread_mutex_lock(&t->lock);
-	mine = !pageset_is_assigned(&r->set, page);
+	mine = !pageset_is_assigned(&r->set, page) && !pageset_is_claimed(&r->set, page);
 	if (mine)
 		pageset_assign(&r->set, page, 1);
+	else
+		t->awaited = true;
 	pthread_mutex_unlock(&t->lock);
 	return mine;
 }
 
-/* Demand's read is over, and nothing is claimed yet. */
+/* Under the lock. Background has ended a read or a query: its pages have come, or are free. */
+void transfer_read_ended(struct transfer *t)
+{
+	if (t->awaited)
+		eventfd_set(t->awaited_fd);
+	t->awaited = false;
+}
+
+/* Demand's read is over. */
 void transfer_unreserve(struct transfer *t, struct region *r, uint64_t page)
 {
 	pthread_mutex_lock(&t->lock);

@@ -4,9 +4,11 @@
  *
  * Threads
  *   demand       (demand.c) one connection of its own. Reads requests, reads their pages, several
- *                at once, and fills them; never waits for background data.
+ *                at once, and fills them. For a page that is on its way in the background it
+ *                waits, but not for long.
  *   background   (background.c) one connection each. Asks which ranges are zero, then reads what
- *                is still missing in large pieces, from the last fault on.
+ *                is still missing in large pieces, from the last fault on; never so much at once
+ *                that the next fault would wait behind it.
  *   the caller   shows progress, waits for the end, converts.
  * A page is filled by the thread that claims it first (pageset.h); in a shared region background
  * receives it in place (place.h). Nothing is kept outside the kernel that a new umig could not ask
@@ -37,6 +39,7 @@
 /*
  * @data, @sum: for transfer_forget(), NULL unless transfer_keep_sums() was called.
  * @memory: of a shared region, for place.c; NULL if it is private
+ * @last_fault: index of the page, for transfer_follow()
  */
 struct region {
 	_Atomic uint64_t *data;
@@ -48,6 +51,7 @@ struct region {
 	struct pageset set;
 	uint32_t *chunk;
 	uint64_t *sum;
+	uint64_t last_fault;
 };
 
 enum fill_kind { FILL_DEMAND, FILL_BACKGROUND, FILL_ZERO, NR_FILL_KINDS };
@@ -79,8 +83,9 @@ struct fault {
  * @stopping: one of the two; who waits for memory gives up
  * @release_fd: eventfd, readable once demand may read pages; never read
  * @done_fd: eventfd, readable when something happened that transfer_wait() waits for
- * @nr_repeated: pages that came a second time, because a guest asked for them when they were on
- *	their way in the background: it does not wait behind that
+ * @awaited: demand waits for a page that is on its way in the background
+ * @awaited_fd: eventfd, readable when background has ended a read that demand may wait for
+ * @nr_repeated: pages that came a second time: demand had waited for background long enough
  * @connected: background and demand connections that have been up at least once
  * @exit_code: why the transfer cannot go on (enum umig_exit), 0 as long as it can
  */
@@ -100,6 +105,7 @@ struct transfer {
 	int background_stop_fd;
 	int release_fd;
 	int done_fd;
+	int awaited_fd;
 	pthread_t demand;
 	bool demand_started;
 	pthread_t background[MAX_CONNECTIONS];
@@ -109,7 +115,9 @@ struct transfer {
 	pthread_mutex_t lock;
 	unsigned int cursor_region;
 	uint64_t cursor_page;
+	bool cursor_back;
 	uint64_t next_read_ns;
+	bool awaited;
 	const void *lost_by;
 	uint64_t lost_ns;
 	bool no_memory_said;
@@ -148,6 +156,7 @@ int transfer_forget(struct transfer *t, struct region *r, const struct postcopy_
 void transfer_stop(struct transfer *t);
 bool transfer_reserve(struct transfer *t, struct region *r, uint64_t page);
 void transfer_unreserve(struct transfer *t, struct region *r, uint64_t page);
+void transfer_read_ended(struct transfer *t);
 void transfer_stop_recording(struct transfer *t);
 void transfer_set_rate(struct transfer *t, uint64_t rate);
 void transfer_destroy(struct transfer *t);
@@ -171,8 +180,8 @@ void transfer_note_fault(struct transfer *t, uint64_t offset, uint64_t ns);
 int fill_data(struct transfer *t, struct region *r, uint64_t page, uint64_t nr,
 	      const uint8_t *data);
 int fill_placed(struct transfer *t, struct region *r, uint64_t page, uint64_t nr, uint64_t mine);
-int fill_demand(struct transfer *t, struct region *r, uint64_t page, const uint8_t *data,
-		struct postcopy_request *requests, size_t *nr_requests);
+int fill_demand(struct transfer *t, struct region *r, uint64_t page, bool claimed,
+		const uint8_t *data, struct postcopy_request *requests, size_t *nr_requests);
 int fill_zero(struct transfer *t, struct region *r, const struct postcopy_range *ranges,
 	      size_t nr);
 void *demand_thread(void *arg);

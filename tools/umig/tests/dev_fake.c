@@ -8,6 +8,7 @@
  *                   survives its helper. Byte [pages] is 1 when converted, 2 when dead.
  * UMIG_FAKE_SIZE    bytes, UMIG_FAKE_OFFSET  offset in the image (0), UMIG_FAKE_PID  owner
  * UMIG_FAKE_VCPUS   threads that fault on random missing pages until all are present
+ * UMIG_FAKE_STEP    they go through the pages in order instead, the next is so many further on
  * UMIG_FAKE_SHARED  the region is shared, this file its memory. What it holds when a page becomes
  *                   present goes to UMIG_FAKE_FILE, then the guest writes over all of it
  *                   (FAKE_MARK): a page that is written to after it was present lacks that.
@@ -141,14 +142,16 @@ static bool fake_present(uint64_t page)
 	return present;
 }
 
-/* Faults on a random page, waits, goes on. A page has one waiter: vCPU i owns pages i mod n. */
+/* Faults on a page, waits, goes on. A page has one waiter: vCPU i owns pages i mod n. */
 static void *fake_vcpu(void *arg)
 {
 	uint64_t id = (uintptr_t)arg, nr = fake_env("UMIG_FAKE_VCPUS", 1);
+	uint64_t step = fake_env("UMIG_FAKE_STEP", 0), mine = fake.pages / nr, next = 0;
 	unsigned int seed = (unsigned int)id * 7919 + 1;
 
 	while (!fake.map[fake.pages]) {
-		uint64_t page = ((uint64_t)rand_r(&seed) % (fake.pages / nr)) * nr + id;
+		uint64_t index = step ? next += step : (uint64_t)rand_r(&seed);
+		uint64_t page = (index % mine) * nr + id;
 		struct postcopy_request req = {
 			.offset = fake.offset + page * UMIG_PAGE_SIZE,
 			.length = UMIG_PAGE_SIZE,

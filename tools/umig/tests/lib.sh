@@ -74,7 +74,7 @@ fake_region() {
 	rm -f "$tmp/ram" "$tmp/map" "$tmp/shared"
 	export UMIG_FAKE_FILE=$tmp/ram UMIG_FAKE_MAP=$tmp/map
 	export UMIG_FAKE_SIZE=$(($1 << 20)) UMIG_FAKE_VCPUS=$2 UMIG_FAKE_PID=1234
-	unset UMIG_FAKE_OFFSET UMIG_FAKE_SHARED
+	unset UMIG_FAKE_OFFSET UMIG_FAKE_SHARED UMIG_FAKE_STEP
 }
 
 # The same, shared. What was received in place and not made present is in $tmp/shared.

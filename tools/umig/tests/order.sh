@@ -1,0 +1,41 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# Which pages come first, how long somebody waits for one, and that none comes twice.
+. "$(dirname "$0")/lib.sh"
+
+uri="nbd+unix:///?socket=$tmp/s"
+head -c 16M /dev/urandom >"$tmp/img"
+
+source_start nbdkit -f -r -U "$tmp/server" file "$tmp/img"
+./line.py "$tmp/s" "$tmp/server" $((8 << 20)) 0.001 &
+started+=($!)
+wait_until 5 test -S "$tmp/s"
+
+# pull VCPUS [STEP]: prints REPEATED-PAGES DEMAND-FAULTS MEDIAN-IN-MICROSECONDS
+pull() {
+	fake_region 16 "$1"
+	[ -z "$2" ] || export UMIG_FAKE_STEP=$2
+	timeout 60 "$fake" pull --pid 1234 --from "$uri" --json 2>"$tmp/err" >"$tmp/out" &&
+		fake_is_whole "$tmp/img" &&
+		tail -n 1 "$tmp/out" | jq -r '"\(.repeated_pages) \(.requests) \(.p50_ns / 1000 | floor)"'
+}
+
+# A fault for each page would be 4096.
+read -r repeated forward median < <(pull 1 1)
+echo "# forward: $forward faults, $repeated pages twice, median $median us"
+[ "$forward" -le 300 ]
+ok $? "order.who_goes_forward_seldom_waits" "$tmp/err"
+read -r repeated backward median < <(pull 1 -1)
+echo "# backward: $backward faults, $repeated pages twice, median $median us"
+[ "$backward" -le 300 ]
+ok $? "order.who_goes_backward_seldom_waits" "$tmp/err"
+
+# What is asked for ahead would take a second on this line: 8 MiB, on two connections.
+read -r repeated faults median < <(pull 8)
+echo "# at random: $faults faults, $repeated pages twice, median $median us"
+[ "$faults" -gt 0 ] && [ "$median" -lt 100000 ]
+ok $? "order.nobody_waits_for_what_was_asked_for_ahead" "$tmp/err"
+[ "$repeated" = 0 ]
+ok $? "order.no_page_comes_twice" "$tmp/err"
+source_stop
+finish
