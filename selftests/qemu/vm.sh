@@ -131,7 +131,7 @@ if [ "$modules" ] && [ "$modules" != / ]; then
 fi
 
 qemu=(qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -display none
-	-machine pc -m "$mem" -nic none
+	-machine pc -m "$mem" -nic none -d cpu_reset -D "$out/reset.log" -monitor "unix:$out/monitor,server=on,wait=off"
 	-kernel "$image" -initrd "$tmp/initramfs.cpio" -append "$cmdline $append"
 	-virtfs "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap"
 	-virtfs "local,path=$out,mount_tag=out,security_model=none"
