@@ -135,6 +135,7 @@ run_scenario()
 		! grep -qE 'wrong bytes [1-9]|wrong page|digest.*(differ|mismatch)|\[postcopy\]' \
 			"$tap" || break
 		sed 's/^/# /' "$tap"
+		mv "$results/vm-$kernel.$name" "$results/vm-$kernel.$name.$try"
 		echo "# FLAKY $kernel: $name: try $try is void, once more"
 	done
 	tee -a "$all" < "$tap"

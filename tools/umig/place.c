@@ -6,10 +6,10 @@
  * half a reply is never readable, and is written over by whoever comes next. What is present is the
  * guest's and is never written to again.
  *
- * Demand does not wait for what background has in flight: it reads the page for itself, into a
- * buffer. If it has its answer first it takes the page: in the mapping that background receives
- * into the page is replaced by memory that means nothing. When mmap() returns no processor writes
- * to the old page any more, so what comes for it later ends there.
+ * Demand does not wait for ever for what background has in flight: it reads the page for itself,
+ * into a buffer. If it has its answer first it takes the page: in the mapping that background
+ * receives into the page is replaced by memory that means nothing. When mmap() returns no processor
+ * writes to the old page any more, so what comes for it later ends there.
  *
  * claimed and assigned: background is receiving it; claimed alone: it is being installed, or was.
  */
