@@ -90,7 +90,7 @@ enum control_error {
  * @running: HELLO: the guest ran, so the destination is to run
  * @precopy: HELLO: pages may be read before the source has stopped
  * @ram_id, @ram_size, @page_size, @uri: HELLO
- * @bytes, @sum: STATE_END: how many bytes of device state and their XXH3 digest
+ * @bytes, @sum: STATE_END: how many bytes of device state and their XXH64 digest
  * @present, @total: PROGRESS, DONE: pages
  * @demand: PROGRESS: pages by demand
  * @digest, @total: END

@@ -10,7 +10,7 @@
  * struct digest - what END carries
  * @nr_zero: pages that are all zeros; they add nothing to @sum
  * @nr_data: all others
- * @sum: sum modulo 2^64 of XXH3_64bits_withSeed(page, 4096, index of the page in the image)
+ * @sum: sum modulo 2^64 of XXH64(page, 4096, index of the page in the image)
  */
 struct digest {
 	uint64_t nr_zero;

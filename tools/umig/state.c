@@ -30,14 +30,14 @@ int state_to_link(void *link, const void *data, uint32_t length)
 static void *state_read(void *arg)
 {
 	struct state_reader *s = arg;
-	XXH3_state_t *hash = XXH3_createState();
+	XXH64_state_t *hash = XXH64_createState();
 	uint8_t *buf = malloc(STATE_READ);
 	uint64_t one = 1;
 
 	if (!hash || !buf)
 		s->error = -ENOMEM;
 	else
-		XXH3_64bits_reset(hash);
+		XXH64_reset(hash, 0);
 	while (!s->error) {
 		ssize_t n = read(s->fd, buf, STATE_READ);
 
@@ -47,15 +47,15 @@ static void *state_read(void *arg)
 			s->error = -errno;
 		if (n <= 0)
 			break;
-		XXH3_64bits_update(hash, buf, (size_t)n);
+		XXH64_update(hash, buf, (size_t)n);
 		s->bytes += (uint64_t)n;
 		s->error = s->sink(s->sink_arg, buf, (uint32_t)n);
 	}
 	if (!s->error)
-		s->sum = XXH3_64bits_digest(hash);
+		s->sum = XXH64_digest(hash);
 	/* QEMU sees its migration fail at once instead of filling a socket nobody reads. */
 	shutdown(s->fd, SHUT_RDWR);
-	XXH3_freeState(hash);
+	XXH64_freeState(hash);
 	free(buf);
 	if (write(s->done_fd, &one, sizeof(one)) < 0 && !s->error)
 		s->error = -errno;
@@ -144,10 +144,10 @@ int state_writer_start(struct state_writer *s, int fd)
 	s->last = &s->first;
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_cond_init(&s->more, NULL);
-	s->hash = XXH3_createState();
+	s->hash = XXH64_createState();
 	if (!s->hash)
 		return -ENOMEM;
-	XXH3_64bits_reset(s->hash);
+	XXH64_reset(s->hash, 0);
 	ret = pthread_create(&s->thread, NULL, state_write, s);
 	s->started = !ret;
 	return -ret;
@@ -163,7 +163,7 @@ int state_writer_push(struct state_writer *s, const void *data, uint32_t length)
 	piece->next = NULL;
 	piece->length = length;
 	memcpy(piece->data, data, length);
-	XXH3_64bits_update(s->hash, data, length);
+	XXH64_update(s->hash, data, length);
 	s->bytes += length;
 	pthread_mutex_lock(&s->lock);
 	ret = s->error;
@@ -197,7 +197,7 @@ uint64_t state_writer_finish(struct state_writer *s)
 	s->finished = true;
 	pthread_cond_signal(&s->more);
 	pthread_mutex_unlock(&s->lock);
-	return XXH3_64bits_digest(s->hash);
+	return XXH64_digest(s->hash);
 }
 
 int state_writer_error(struct state_writer *s)
@@ -228,6 +228,6 @@ void state_writer_stop(struct state_writer *s)
 		free(piece);
 	}
 	close(s->fd);
-	XXH3_freeState(s->hash);
+	XXH64_freeState(s->hash);
 	s->started = false;
 }

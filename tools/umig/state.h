@@ -57,7 +57,7 @@ struct state_writer {
 	bool held;
 	int error;
 	uint64_t bytes;
-	XXH3_state_t *hash;
+	XXH64_state_t *hash;
 };
 
 int state_writer_start(struct state_writer *s, int fd);
