@@ -95,6 +95,9 @@ run_vm()
 	shift 2
 	# Memory policy needs two nodes.
 	local mem=4G limit=$timeout append=numa=fake=2
+
+	# In it run.sh ends the scenario after 300 s.
+	[ ! -e "selftests/scenarios/$part.sh" ] || limit=${VM_TIMEOUT:-400}
 	local -a environment=("STRESS_SECONDS=$(stress_seconds "$kernel")" "SEED=${SEED-}")
 
 	case $kernel in

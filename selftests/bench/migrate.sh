@@ -5,9 +5,11 @@
 # Wall clock, run inside the test VM by run.sh.
 #
 # 11: ours / QEMU's own postcopy with postcopy-preempt, both without a precopy round,
-#     same guest, in turns: downtime as each of them reports it; total time; pages the
+#     same guest, in turns: downtime; total time as each of them reports it; pages the
 #     guest has worked on in the first 5 s (by its own clock) after its last sign of
-#     life at the source.
+#     life at the source. Downtime is from the source QEMU's STOP event to the
+#     destination's RESUME: what QEMU reports of its own postcopy ends when the source
+#     has sent the device state, before the destination loads it.
 # 12: our downtime with a guest of 1024 MiB / of 256 MiB.
 
 # shellcheck source-path=SCRIPTDIR/../scenarios source=lib/vmm.sh
@@ -29,6 +31,38 @@ qmp_do()
 {
 	printf '{"execute":"qmp_capabilities"}{"execute":"%s"%s}\n' "$2" "${3:+,\"arguments\":$3}" |
 		timeout 20 socat -t 2 - "UNIX-CONNECT:$work/$1.qmp" | tail -n 1 | grep -q '"return"'
+}
+
+# Keeps the events of a QEMU that was started with listening NAME.
+listen()
+{
+	within 20 test -S "$work/$1.events" || return
+	echo '{"execute":"qmp_capabilities"}' |
+		socat -t 600 - "UNIX-CONNECT:$work/$1.events,shut-none" >"$work/$1.heard" &
+	within 20 grep -q '"return"' "$work/$1.heard"
+}
+
+listen_to_both()
+{
+	listen source || die "no events of the source"
+	listen destination || die "no events of the destination"
+}
+
+listening()
+{
+	echo "unix:$work/$1.events,server=on,wait=off"
+}
+
+# event_ms NAME EVENT - when it was, the last time
+event_ms()
+{
+	grep "\"event\": \"$2\"" "$work/$1.heard" | tail -n 1 |
+		jq '.timestamp.seconds * 1000 + .timestamp.microseconds / 1000'
+}
+
+downtime()
+{
+	jq -n "$(event_ms destination RESUME) - $(event_ms source STOP)"
 }
 
 migration_is()
@@ -68,7 +102,8 @@ end_guests()
 	# shellcheck disable=SC2154 # vmm_start sets them
 	kill -9 "$source_pid" "$destination_pid" 2>/dev/null
 	wait "$source_pid" "$destination_pid" 2>/dev/null
-	rm -f "$work"/*.serial "$work"/*.qmp "$work"/control "$work"/*.log /dev/shm/source.ram
+	rm -f "$work"/*.serial "$work"/*.qmp "$work"/*.events "$work"/*.heard "$work"/control \
+		"$work"/*.log /dev/shm/source.ram
 }
 
 # ours - prints DOWNTIME-MS TOTAL-MS PAGES
@@ -77,8 +112,9 @@ ours()
 	local send recv pages
 
 	unset memory_backend
-	source_start >/dev/null || die "the source does not run"
-	destination_start || die "no destination"
+	source_start -qmp "$(listening source)" >/dev/null || die "the source does not run"
+	destination_start -qmp "$(listening destination)" || die "no destination"
+	listen_to_both
 	"$umig" recv --qmp "$work/destination.qmp" --listen "unix:$work/control" \
 		--json >"$work/recv.log" 2>&1 &
 	recv=$!
@@ -90,7 +126,7 @@ ours()
 	wait "$recv" || die "recv failed"
 	pages=$(guest_work) || die "the guest stands still"
 	grep -h '"summary"' "$work/send.log" |
-		jq -r ". | \"\\(.downtime_ms) \\(.seconds * 1000) $pages\""
+		jq -r ". | \"$(downtime) \\(.seconds * 1000) $pages\""
 	guest_clean destination >/dev/null || die "the guest has found wrong bytes"
 	end_guests
 }
@@ -103,9 +139,11 @@ theirs()
 
 	# shellcheck disable=SC2034 # vmm_start reads it
 	memory_backend=memory-backend-ram
-	vmm_start source share=off || die "no source"
+	vmm_start source share=off -qmp "$(listening source)" || die "no source"
 	within 150 guest_beyond source 0 || die "the source does not run"
-	vmm_start destination share=off -incoming defer || die "no destination"
+	vmm_start destination share=off -incoming defer -qmp "$(listening destination)" ||
+		die "no destination"
+	listen_to_both
 	qmp_do destination migrate-set-capabilities "$caps" || die "no postcopy-preempt"
 	qmp_do source migrate-set-capabilities "$caps" || die "no postcopy-preempt"
 	qmp_do source migrate-set-parameters '{"max-bandwidth":10737418240,"max-postcopy-bandwidth":0}'
@@ -117,7 +155,7 @@ theirs()
 	within 90 migration_is source completed || die "QEMU's migration does not end"
 	pages=$(guest_work) || die "the guest stands still"
 	qmp source query-migrate |
-		jq -r ".return | \"\\(.downtime) \\(.\"total-time\") $pages\""
+		jq -r ".return | \"$(downtime) \\(.\"total-time\") $pages\""
 	guest_clean destination >/dev/null || die "the guest has found wrong bytes"
 	end_guests
 }

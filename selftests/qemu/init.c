@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <net/if.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -30,6 +31,7 @@
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <termios.h>
+#include <time.h>
 #include <unistd.h>
 
 #define ROOT		"/root"
@@ -311,6 +313,61 @@ static int wait_for_command(pid_t command, int signals, int from, int terminal)
 	}
 }
 
+static long now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+/* Waits for @woken only, and writes to @wake, of the next processor, 20 times a second. */
+static void beat(int cpu, int woken, int wake)
+{
+	struct pollfd fd = { .fd = woken, .events = POLLIN };
+	long next = now_ms();
+	cpu_set_t set;
+	char buf[64];
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	sched_setaffinity(0, sizeof(set), &set);
+	for (;;) {
+		long left = next - now_ms();
+
+		if (left <= 0) {
+			left = 50;
+			next = now_ms() + left;
+			if (write(wake, "", 1) < 0 && errno != EAGAIN)
+				_exit(1);
+		}
+		if (poll(&fd, 1, (int)left) > 0 && read(woken, buf, sizeof(buf)) <= 0)
+			_exit(1);
+	}
+}
+
+/*
+ * QEMU 7.2's TCG can lose an interrupt of a vCPU that leaves a guest of its own at that moment:
+ * cpu_vmexit() changes interrupt_request without the lock under which the others set bits there.
+ * If it was the timer's, the vCPU sleeps for ever, unless the next interrupt comes from elsewhere:
+ * then both are delivered. So each processor is woken by another all the time.
+ */
+static void keep_processors_awake(void)
+{
+	int nr = (int)sysconf(_SC_NPROCESSORS_ONLN), pipes[64][2], i;
+
+	if (nr < 2 || nr > 64)
+		return;
+	for (i = 0; i < nr; i++) {
+		if (pipe2(pipes[i], O_CLOEXEC | O_NONBLOCK))
+			die("pipe");
+	}
+	for (i = 0; i < nr; i++) {
+		if (!fork())
+			beat(i, pipes[i][0], pipes[(i + 1) % nr][1]);
+	}
+}
+
 int main(void)
 {
 	struct rlimit core = { RLIM_INFINITY, RLIM_INFINITY };
@@ -335,6 +392,7 @@ int main(void)
 	sigaddset(&chld, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &chld, NULL);
 	signals = signalfd(-1, &chld, SFD_CLOEXEC);
+	keep_processors_awake();
 	interactive = *kernel_argument("vm.interactive");
 	terminal = open_terminal(!interactive);
 	if (interactive)
