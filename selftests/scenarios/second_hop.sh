@@ -31,6 +31,13 @@ refused_while_it_arrives()
 	"$umig" set --pid "$recv" --rate 0 && wait "$send" && wait "$recv"
 }
 
+# Such memory may be in huge pages, of which the kernel does not say what was written to.
+refused_as_untracked()
+{
+	"$umig" "$@" 2>"$work/untracked.log"
+	[ $? -eq 3 ] && grep 'huge pages' "$work/untracked.log" && vmm_runs third
+}
+
 # hop FROM TO - and what is to hold after it
 hop()
 {
@@ -54,4 +61,8 @@ check the_source_guest_runs source_start
 hop source first
 hop first second
 hop second third
+check precopy_from_there_is_refused \
+	refused_as_untracked send --precopy --qmp "$work/third.qmp" --to "unix:$work/nobody"
+check a_snapshot_of_it_while_it_runs_is_refused \
+	refused_as_untracked snapshot --qmp "$work/third.qmp" "$work/snapshot"
 finish

@@ -20,6 +20,19 @@ static bool find_agrees(const struct pageset *set, const bool *busy)
 	return true;
 }
 
+static bool find_back_agrees(const struct pageset *set, const bool *busy)
+{
+	uint64_t end, want;
+
+	for (end = 0; end <= NR; end++) {
+		for (want = end; want && busy[want - 1]; want--)
+			;
+		if (pageset_find_back(set, end) != want)
+			return false;
+	}
+	return true;
+}
+
 int main(void)
 {
 	uint64_t bitmap[(NR + 63) / 64] = { 0x5, ~0ULL };
@@ -55,11 +68,21 @@ int main(void)
 	ok(!pageset_is_assigned(&set, 210), "give_back.ends_it");
 	ok(pageset_find(&set, 10, 10) == 10, "find.in_nothing_is_its_end");
 
+	pageset_assign(&set, 300, 10);
+	ok(pageset_run_back(&set, 300, 64) == 64 && pageset_run_back(&set, 330, 64) == 20 &&
+	   pageset_run_back(&set, 305, 64) == 0, "run_back.stops_at_an_assigned_page");
+	pageset_give_back(&set, 300, 10);
+	ok(!pageset_run_back(&set, 1, 64) && !pageset_run_back(&set, 0, 64) &&
+	   !pageset_find_back(&set, 1) && !pageset_find_back(&set, 0),
+	   "find_back.ends_at_the_beginning");
+
 	ok(pageset_set_unreadable(&set, 400, 10), "unreadable.is_news");
 	ok(!pageset_set_unreadable(&set, 403, 2), "unreadable.is_news_once");
 	ok(pageset_set_unreadable(&set, 409, 2), "unreadable.is_news_if_it_reaches_further");
 	ok(pageset_run(&set, 390, 64) == 10 && pageset_run(&set, 400, 64) == 1,
 	   "unreadable.is_read_by_itself");
+	ok(pageset_run_back(&set, 420, 64) == 9 && pageset_run_back(&set, 411, 64) == 1,
+	   "run_back.reads_an_unreadable_page_by_itself");
 	pageset_set_present(&set, 400, 10);
 	ok(pageset_nr_unreadable(&set) == 1, "unreadable.counts_what_has_not_come");
 
@@ -77,6 +100,7 @@ int main(void)
 			pageset_assign(&set, page, 1);
 	}
 	ok(find_agrees(&set, busy), "find.agrees_with_a_simple_search");
+	ok(find_back_agrees(&set, busy), "find_back.agrees_with_a_simple_search");
 	for (i = 0; i < NR; i++)
 		pageset_claim(&set, i);
 	ok(!pageset_is_complete(&set), "complete.not_by_claims");
