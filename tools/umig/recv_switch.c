@@ -267,6 +267,8 @@ int recv_wait_loaded(struct recv *r)
 			return -ETIMEDOUT;
 		}
 		ret = recv_message(r, r->link, 1, &msg);
+		if (ret > 0 && msg.type == CONTROL_ERROR)
+			log_error("the sender gives up: %s", msg.text);
 		if (ret)
 			return recv_lost(r, ret < 0 ? ret : -EPROTO);
 	}

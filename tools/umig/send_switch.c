@@ -131,10 +131,11 @@ int send_prepare(struct send *s)
 		ret = send_start_migration(s);
 	if (!ret)
 		ret = send_wait_state(s);
-	if (!ret)
+	if (!ret && s->precopy) {
 		ret = send_check_migrated(s);
-	if (!ret && s->precopy)
-		ret = precopy_finish(s);
+		if (!ret)
+			ret = precopy_finish(s);
+	}
 	if (ret)
 		return ret;
 	end.bytes = s->state.bytes;
@@ -143,6 +144,16 @@ int send_prepare(struct send *s)
 	if (ret) {
 		log_error("migration failed: the connection to the receiver is lost: %s",
 			  strerror(-ret));
+		return ret;
+	}
+	/*
+	 * The destination loads meanwhile. If this fails there is no GO, and what it has read from
+	 * a source that runs again is thrown away with it.
+	 */
+	if (!s->precopy)
+		ret = send_check_migrated(s);
+	if (ret) {
+		link_send_error(&s->link, CONTROL_FAILED, "the source QEMU's migration failed");
 		return ret;
 	}
 	if (!pthread_create(&s->digest_thread, NULL, send_digest, s))
