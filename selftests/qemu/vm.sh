@@ -173,6 +173,7 @@ for ((boot = 1; boot <= boots; boot++)); do
 	elif [ -e "$out/started" ]; then
 		emulator_failed || break
 	fi
+	cp "$out/console.log" "$out/console.$boot.log"
 	echo "# vm.sh: $release died of QEMU's emulation: starting again (boot $boot of $boots)"
 done
 
