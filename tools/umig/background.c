@@ -206,7 +206,8 @@ static enum pick background_pick_replay(struct background *b, struct region **re
 				continue;
 			*region = r;
 			*page = from;
-			*nr = pageset_run(&r->set, from, min_u64(window_read(&b->window), end - from));
+			*nr = pageset_run(&r->set, from,
+					  min_u64(window_read(&b->window), end - from));
 			return PICK_READ;
 		}
 	}

@@ -22,7 +22,7 @@ bool digest_page_is_zero(const void *page)
 	return !p[0] && !memcmp(p, p + 1, UMIG_PAGE_SIZE - sizeof(*p));
 }
 
-/* Not XXH3: without wide vectors it takes half as long again, and on an emulated processor tenfold. */
+/* Not XXH3: half as long again without wide vectors, ten times as long where they are emulated. */
 uint64_t digest_page(const void *page, uint64_t index)
 {
 	return XXH64(page, UMIG_PAGE_SIZE, index);
