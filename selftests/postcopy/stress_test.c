@@ -427,6 +427,8 @@ static int target_run(void)
 	int context;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	/* The children it forks are killed with it. */
+	setpgid(0, 0);
 	sigaction(SIGSEGV, &action, NULL);
 	sigaction(SIGBUS, &action, NULL);
 	context = open(POSTCOPY_DEVICE, O_RDWR | O_CLOEXEC);
@@ -750,8 +752,11 @@ static void world_run(uint64_t seed)
 		}
 	}
 	if (kills_target) {
-		helper_end(target);
+		kill(-target, SIGKILL);
 		helper_end(helper);
+		/* A child that lived on would look at its memory by the next world's model. */
+		while (waitpid(-1, NULL, 0) > 0)
+			;
 		return;
 	}
 	atomic_store(&world->stop, true);
@@ -795,6 +800,8 @@ TEST(no_byte_is_wrong_and_nobody_waits_for_ever)
 		if (pids[i])
 			continue;
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		/* For the children of a target that was killed */
+		prctl(PR_SET_CHILD_SUBREAPER, 1);
 		world = &worlds[i];
 		for (round = 0; now_ms() < end; round++) {
 			world_run(mix(seed + i * 1000000ULL + round));
