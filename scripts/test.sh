@@ -122,24 +122,28 @@ run_vm()
 		END { for (i = 0; i < n; i++) print line[i] }' "$log" > "${log%.log}.tap"
 }
 
+# run_part KERNEL PART NAME... - the same as often as it takes, and what counts of it.
 # A scenario is timing, an emulator with known faults and a nested guest: one that fails
-# is tried once more, twice if the VM died without a word, and said to be flaky. Not if a
-# byte was wrong or the module is in what the kernel complains of: that is never a matter
-# of luck. What is printed and counted is the last try.
-run_scenario()
+# is tried once more, and whatever it was, up to three times if the VM died without a
+# word; that is said to be flaky. Not if a byte was wrong or the module is in what the
+# kernel complains of: that is never a matter of luck.
+run_part()
 {
-	local kernel=$1 name=$2 tap=$results/$1.$2.tap tries=2 try
+	local kernel=$1 part=$2 tap=$results/$1.$2.tap tries=1 try
+	shift 2
 
+	[ ! -e "selftests/scenarios/$part.sh" ] || tries=2
+	echo "# $kernel: $part"
 	for ((try = 1; ; try++)); do
-		run_vm "$kernel" "$name" "$name" > /dev/null
+		run_vm "$kernel" "$part" "$@" > /dev/null
 		grep -q '^not ok' "$tap" || break
-		! grep -q "$vm_died" "$tap" || tries=3
+		! grep -q "$vm_died" "$tap" || tries=4
 		[ "$try" -lt "$tries" ] || break
 		! grep -qE 'wrong bytes [1-9]|wrong page|digest.*(differ|mismatch)|\[postcopy\]' \
 			"$tap" || break
 		sed 's/^/# /' "$tap"
-		mv "$results/vm-$kernel.$name" "$results/vm-$kernel.$name.$try"
-		echo "# FLAKY $kernel: $name: try $try is void, once more"
+		mv "$results/vm-$kernel.$part" "$results/vm-$kernel.$part.$try"
+		echo "# FLAKY $kernel: $part: try $try is void, once more"
 	done
 	tee -a "$all" < "$tap"
 }
@@ -157,11 +161,10 @@ run_kernel()
 		[ -e "selftests/scenarios/$name.sh" ] || programs+=("$name")
 	done
 	if [ "${#programs[@]}" -gt 0 ]; then
-		run_vm "$kernel" programs "${programs[@]}"
-		cat "$results/$kernel.programs.tap" >> "$all"
+		run_part "$kernel" programs "${programs[@]}"
 	fi
 	for name in "${names[@]}"; do
-		[ ! -e "selftests/scenarios/$name.sh" ] || run_scenario "$kernel" "$name"
+		[ ! -e "selftests/scenarios/$name.sh" ] || run_part "$kernel" "$name" "$name"
 	done
 }
 
@@ -186,15 +189,14 @@ done
 for kernel in $debug_kernels; do
 	[ -e "build/$kernel/drivers/postcopy/postcopy.ko" ] || continue
 	if [ -z "$everything" ]; then
-		run_vm "$kernel" programs "${names[@]}"
+		run_part "$kernel" programs "${names[@]}"
 	elif [ "$kernel" = kcsan ] && [ -z "$chosen" ]; then
 		# shellcheck disable=SC2086 # a list of words
-		run_vm "$kernel" programs $kcsan_names
+		run_part "$kernel" programs $kcsan_names
 	else
 		mapfile -t programs < <(basename -a -s _test build/selftests/*_test)
-		run_vm "$kernel" programs "${programs[@]}"
+		run_part "$kernel" programs "${programs[@]}"
 	fi
-	cat "$results/$kernel.programs.tap" >> "$all"
 done
 
 if [ "$everything" ] && [ -z "$chosen" ]; then
