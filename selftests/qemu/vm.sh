@@ -181,8 +181,7 @@ if [ -s "$out/status" ]; then
 	exit "$(cat "$out/status")"
 fi
 tail -n 60 "$out/console.log" >&2 2>/dev/null || true
-# A processor that met three faults in a row said where.
-grep -A 24 -m 1 'Triple fault' "$out/reset.log" >&2 2>/dev/null || true
+grep -m 1 'Triple fault' "$out/reset.log" >&2 2>/dev/null || true
 if [ "$SECONDS" -ge "$deadline" ]; then
 	echo "vm.sh: $release: timeout after $timeout s" >&2
 	exit 124
