@@ -98,10 +98,10 @@ static void window_update(struct window *w, uint64_t nr, uint64_t started_ns)
 	}
 }
 
-/* How many pages a read may have: several fit into the window. */
+/* How many pages a read may have: two fit into the window, so that the link is never idle. */
 static uint64_t window_read(const struct window *w)
 {
-	return min_u64(w->pages / 4, READ_PAGES);
+	return min_u64(w->pages / 2, READ_PAGES);
 }
 
 static bool window_is_full(const struct window *w)
