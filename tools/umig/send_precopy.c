@@ -144,10 +144,8 @@ static int precopy_wait_round(struct send *s)
 
 		if (atomic_load(&s->monitor.switch_now))
 			return 0;
-		if (ret == -ETIMEDOUT) {
-			page_server_check(&s->server);
+		if (ret == -ETIMEDOUT)
 			continue;
-		}
 		if (!ret && msg.type != CONTROL_PROGRESS) {
 			snprintf(error, sizeof(error), "the receiver said %s in precopy",
 				 control_type_name(msg.type));
