@@ -14,8 +14,10 @@
 
 static void send_resumed(struct send *s, const struct control_message *msg)
 {
-	if (s->resumed)
+	if (s->resumed) {
+		log_info("a receiver goes on");
 		return;
+	}
 	s->resumed = true;
 	s->downtime_ms = (double)(now_ns() - s->stop_ns) / 1e6;
 	s->resume_ms = msg->resume_ms;

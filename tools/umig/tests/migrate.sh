@@ -238,7 +238,7 @@ servers=$(pgrep -f "nbdkit.*$tmp/src.ram")
 kill -STOP "$servers"
 recv_kill
 recv_start "unix:$tmp/ctl" --resume
-sleep 1
+wait_until 20 has_line "$tmp/send.err" "a receiver goes on"
 start=$SECONDS
 kill -9 "$servers"
 both_finish && [ $((SECONDS - start)) -lt 15 ]

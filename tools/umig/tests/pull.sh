@@ -195,7 +195,7 @@ source_stop
 # --- a page that cannot be read, until it can
 source_start nbdkit -f -r -U "$tmp/s" eval get_size='echo 2097152' \
 	pread="if [ -e '$tmp/bad' ] && [ \$4 -le 1228800 ] && [ \$((\$3 + \$4)) -gt 1228800 ]; then
-		echo EIO bad sector >&2; exit 1; fi
+		echo >>'$tmp/bad'; echo EIO bad sector >&2; exit 1; fi
 	dd if='$tmp/img' iflag=skip_bytes,count_bytes skip=\$4 count=\$3 status=none"
 touch "$tmp/bad"
 fake_region 2 0
@@ -205,8 +205,8 @@ pid=$!
 started+=("$pid")
 wait_until 20 fake_has_pages 511
 ok $? "unreadable.page_keeps_no_other_away" "$tmp/err"
-# Some rounds of asking again.
-sleep 1
+asked_again() { [ "$(wc -l <"$tmp/bad")" -ge 10 ]; }
+wait_until 20 asked_again
 [ "$(grep -c "cannot read" "$tmp/err")" = 1 ] &&
 	sed -n 's/.*cannot read \([0-9]*\) bytes at offset \([0-9]*\): Input\/output error.*/\1 \2/p' \
 		"$tmp/err" | awk '{ said = $2 <= 1228800 && $1 + $2 > 1228800 } END { exit !said }' &&
