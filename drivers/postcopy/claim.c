@@ -15,7 +15,7 @@ static bool claim_overlaps(struct postcopy_region *region,
 	struct postcopy_claim *other;
 
 	lockdep_assert_held(&region->claims_lock);
-	list_for_each_entry(other, &region->claims, node)
+	hlist_for_each_entry(other, &region->claims, node)
 		if (claim->first <= other->last && other->first <= claim->last)
 			return true;
 	return false;
@@ -28,7 +28,7 @@ static bool claim_try(struct postcopy_region *region, struct postcopy_claim *cla
 	spin_lock(&region->claims_lock);
 	overlaps = claim_overlaps(region, claim);
 	if (!overlaps)
-		list_add(&claim->node, &region->claims);
+		hlist_add_head(&claim->node, &region->claims);
 	spin_unlock(&region->claims_lock);
 	return !overlaps;
 }
@@ -64,7 +64,7 @@ void postcopy_claim_release(struct postcopy_region *region,
 			    struct postcopy_claim *claim)
 {
 	spin_lock(&region->claims_lock);
-	list_del(&claim->node);
+	hlist_del(&claim->node);
 	spin_unlock(&region->claims_lock);
 	/* wq_has_sleeper()'s barrier pairs with prepare_to_wait(). */
 	if (wq_has_sleeper(&region->claims_wait))
@@ -85,7 +85,7 @@ struct postcopy_claim *postcopy_claim_of_current(struct postcopy_region *region,
 	struct postcopy_claim *claim, *found = NULL;
 
 	spin_lock(&region->claims_lock);
-	list_for_each_entry(claim, &region->claims, node) {
+	hlist_for_each_entry(claim, &region->claims, node) {
 		if (READ_ONCE(claim->filler) == current &&
 		    claim->first <= index && index <= claim->last) {
 			found = claim;

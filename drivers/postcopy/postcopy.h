@@ -132,7 +132,7 @@ struct postcopy_region {
 
 	spinlock_t claims_lock;
 	/* Under claims_lock. */
-	struct list_head claims;
+	struct hlist_head claims;
 	wait_queue_head_t claims_wait;
 
 	atomic_long_t nr_requests;	/* in all buckets; see postcopy_pages_mark() */
@@ -312,7 +312,7 @@ void postcopy_req_exit(void);
 
 /* claim.c */
 struct postcopy_claim {
-	struct list_head node;
+	struct hlist_node node;
 	unsigned long first;
 	unsigned long last;
 	struct task_struct *filler;	/* set if the claim is part of a struct fill */

@@ -144,7 +144,7 @@ struct postcopy_region *postcopy_region_create(struct postcopy_context *context,
 	spin_lock_init(&region->mappers_lock);
 	INIT_LIST_HEAD(&region->mappers);
 	spin_lock_init(&region->claims_lock);
-	INIT_LIST_HEAD(&region->claims);
+	INIT_HLIST_HEAD(&region->claims);
 	init_waitqueue_head(&region->claims_wait);
 	spin_lock_init(&region->queue_lock);
 	INIT_LIST_HEAD(&region->queued);
