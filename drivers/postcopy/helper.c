@@ -20,7 +20,6 @@
 
 struct postcopy_helper {
 	struct postcopy_region *region;
-	struct mutex read_mutex;	/* a request is read once */
 };
 
 static bool helper_readable(struct postcopy_region *region)
@@ -45,10 +44,7 @@ static ssize_t helper_read(struct file *file, char __user *buffer, size_t size,
 			return -EINTR;
 		if (postcopy_region_final(region))
 			return 0;
-		if (mutex_lock_interruptible(&helper->read_mutex))
-			return -EINTR;
 		ret = postcopy_req_read(region, (void __user *)buffer, nr);
-		mutex_unlock(&helper->read_mutex);
 		if (!ret && (file->f_flags & O_NONBLOCK))
 			return postcopy_region_final(region) ? 0 : -EAGAIN;
 		/* None: another thread was faster, or an answer was. */
@@ -90,7 +86,6 @@ static int helper_release(struct inode *inode, struct file *file)
 	}
 	mutex_unlock(&region->lock);
 	postcopy_region_put(region);
-	mutex_destroy(&helper->read_mutex);
 	kfree(helper);
 	return 0;
 }
@@ -225,40 +220,53 @@ err:
 	return -EFAULT;
 }
 
+static int exchange_write_requests(struct postcopy_request __user *to,
+				   const struct postcopy_request *requests,
+				   unsigned int nr)
+{
+	unsigned int i;
+
+	if (!user_write_access_begin(to, nr * sizeof(*to)))
+		return -EFAULT;
+	for (i = 0; i < nr; i++) {
+		unsafe_put_user(requests[i].offset, &to[i].offset, err);
+		unsafe_put_user(requests[i].length, &to[i].length, err);
+		unsafe_put_user(requests[i].time_ns, &to[i].time_ns, err);
+		unsafe_put_user(requests[i].flags, &to[i].flags, err);
+		unsafe_put_user(requests[i].reserved, &to[i].reserved, err);
+	}
+	user_write_access_end();
+	return 0;
+
+err:
+	user_write_access_end();
+	return -EFAULT;
+}
+
 /*
- * Hand out what is queued together with the struct: a request is taken only when
+ * Hand out what is queued together with the struct: a request stays taken only when
  * both have been copied out. Returns how many, or -errno.
  */
-static long exchange_read(struct postcopy_helper *helper,
+static long exchange_read(struct postcopy_region *region,
 			  struct postcopy_helper_exchange *exchange,
 			  void __user *uarg)
 {
-	struct postcopy_request requests[POSTCOPY_READ_BATCH] __uninitialized;
-	struct postcopy_request __user *to = u64_to_user_ptr(exchange->requests);
-	unsigned int i, nr = min(exchange->nr_requests, POSTCOPY_READ_BATCH);
-	u64 last_seq;
-	long ret;
+	struct postcopy_req_batch batch __uninitialized;
+	unsigned int nr = postcopy_req_take(region, &batch, exchange->nr_requests);
 
-	if (mutex_lock_interruptible(&helper->read_mutex))
-		return -EINTR;
-	nr = postcopy_req_peek(helper->region, requests, nr, &last_seq);
-	ret = nr;
-	for (i = 0; i < nr; i++)
-		if (copy_to_user(to + i, &requests[i], sizeof(*requests)))
-			ret = -EFAULT;
-	if (ret > 0 && exchange_write(uarg, exchange, nr))
-		ret = -EFAULT;
-	if (ret > 0)
-		postcopy_req_commit(helper->region, last_seq);
-	mutex_unlock(&helper->read_mutex);
-	return ret;
+	if (!nr)
+		return 0;
+	if (!exchange_write_requests(u64_to_user_ptr(exchange->requests), batch.requests, nr) &&
+	    !exchange_write(uarg, exchange, nr))
+		return nr;
+	postcopy_req_give_back(region, &batch, nr);
+	return -EFAULT;
 }
 
-static long exchange_run(struct postcopy_helper *helper,
+static long exchange_run(struct postcopy_region *region,
 			 struct postcopy_helper_exchange *exchange,
 			 void __user *uarg)
 {
-	struct postcopy_region *region = helper->region;
 	bool reads;
 	long ret;
 
@@ -273,7 +281,7 @@ static long exchange_run(struct postcopy_helper *helper,
 			ret = wait_event_interruptible(region->helper_wait,
 						       helper_readable(region));
 		ret = (ret ? -EINTR : 0) ?: postcopy_region_alive(region) ?:
-		      exchange_read(helper, exchange, uarg);
+		      exchange_read(region, exchange, uarg);
 		if (ret > 0)
 			return 0;
 		if (!ret && exchange->flags & POSTCOPY_EXCHANGE_WAIT)
@@ -288,7 +296,9 @@ static long exchange_run(struct postcopy_helper *helper,
 static long helper_exchange(void *object, union postcopy_ioctl_arg *arg,
 			    void __user *uarg)
 {
-	return exchange_run(object, &arg->helper_exchange, uarg);
+	struct postcopy_helper *helper = object;
+
+	return exchange_run(helper->region, &arg->helper_exchange, uarg);
 }
 
 static const struct postcopy_ioctl helper_ioctls[] = {
@@ -319,17 +329,38 @@ static const struct postcopy_ioctl helper_ioctls[] = {
 		       request_ms, helper_region_policy),
 };
 
+/* Of a struct that has the size of ours; 0, -EFAULT, or -EINVAL for other sizes. */
+static int exchange_copy_in(struct postcopy_helper_exchange *exchange,
+			    const struct postcopy_helper_exchange __user *uexchange)
+{
+	if (!user_read_access_begin(uexchange, sizeof(*uexchange)))
+		return -EFAULT;
+	unsafe_get_user(exchange->size, &uexchange->size, err);
+	unsafe_get_user(exchange->flags, &uexchange->flags, err);
+	unsafe_get_user(exchange->offset, &uexchange->offset, err);
+	unsafe_get_user(exchange->length, &uexchange->length, err);
+	unsafe_get_user(exchange->data, &uexchange->data, err);
+	unsafe_get_user(exchange->requests, &uexchange->requests, err);
+	unsafe_get_user(exchange->nr_requests, &uexchange->nr_requests, err);
+	user_read_access_end();
+	return exchange->size == sizeof(*exchange) ? 0 : -EINVAL;
+
+err:
+	user_read_access_end();
+	return -EFAULT;
+}
+
 static long helper_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
+	struct postcopy_helper *helper = file->private_data;
 	struct postcopy_helper_exchange exchange __uninitialized;
+	void __user *uarg = (void __user *)arg;
 
 	/* Once for each fault: the usual case of it without what suits all. */
-	if (cmd == POSTCOPY_HELPER_EXCHANGE &&
-	    !copy_from_user(&exchange, (void __user *)arg, sizeof(exchange)) &&
-	    exchange.size == sizeof(exchange))
-		return exchange_run(file->private_data, &exchange, (void __user *)arg);
+	if (cmd == POSTCOPY_HELPER_EXCHANGE && !exchange_copy_in(&exchange, uarg))
+		return exchange_run(helper->region, &exchange, uarg);
 	return postcopy_ioctl_run(helper_ioctls, ARRAY_SIZE(helper_ioctls),
-				  file->private_data, cmd, arg);
+				  helper, cmd, arg);
 }
 
 static int helper_mmap(struct file *file, struct vm_area_struct *vma)
@@ -400,7 +431,6 @@ long postcopy_helper_attach(struct postcopy_region *region,
 		return -ENOMEM;
 	helper->region = region;
 	postcopy_region_get(region);
-	mutex_init(&helper->read_mutex);
 
 	fd = get_unused_fd_flags(O_CLOEXEC);
 	if (fd < 0) {
@@ -430,7 +460,6 @@ err_fd:
 	put_unused_fd(fd);
 err_helper:
 	postcopy_region_put(region);
-	mutex_destroy(&helper->read_mutex);
 	kfree(helper);
 	return err;
 }

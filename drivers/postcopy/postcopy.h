@@ -18,7 +18,6 @@
  *	  region->queue_lock
  * The last two, region->claims_lock, region->mappers_lock and
  * region->waiters_lock are leaves for everything above them.
- * helper->read_mutex is taken with nothing else held.
  */
 #ifndef _POSTCOPY_H
 #define _POSTCOPY_H
@@ -139,8 +138,7 @@ struct postcopy_region {
 	struct postcopy_req *spare_req;	/* free, or NULL; taken by xchg() */
 	spinlock_t queue_lock;
 	/* Under queue_lock. */
-	struct list_head queued;	/* no helper has read them; by rising seq */
-	struct list_head taken;		/* the helper has; all older than queued */
+	struct list_head queued;	/* no helper has taken them; by rising seq */
 	u64 request_seq;
 	unsigned long nr_queued;
 	wait_queue_head_t helper_wait;
@@ -282,14 +280,20 @@ struct postcopy_req {
 	struct hlist_node hash;
 	u32 flags;
 	bool found;	/* there may be others */
-	/* Under queue_lock. */
-	struct list_head queue;
 	u64 seq;
-	bool taken;
+	/* Under queue_lock. */
+	struct list_head queue;	/* unless it is taken */
+	bool taken;	/* set there; cleared under both locks */
 };
 
 /* How many requests are handed out under one hold of the queue's lock. */
 #define POSTCOPY_READ_BATCH	16U
+
+/* Requests on their way to user space. */
+struct postcopy_req_batch {
+	struct postcopy_request requests[POSTCOPY_READ_BATCH];
+	u64 seq[POSTCOPY_READ_BATCH];
+};
 
 void postcopy_req_free_spare(struct postcopy_region *region);
 struct postcopy_req *postcopy_req_find(struct postcopy_region *region,
@@ -299,10 +303,10 @@ void postcopy_req_put(struct postcopy_region *region, struct postcopy_req *req);
 void postcopy_req_announce(struct postcopy_region *region, bool sleeps);
 void postcopy_req_answer(struct postcopy_region *region,
 			 unsigned long first, unsigned long nr);
-unsigned int postcopy_req_peek(struct postcopy_region *region,
-			       struct postcopy_request *requests, unsigned int nr,
-			       u64 *last_seq);
-void postcopy_req_commit(struct postcopy_region *region, u64 last_seq);
+unsigned int postcopy_req_take(struct postcopy_region *region,
+			       struct postcopy_req_batch *batch, unsigned int nr);
+void postcopy_req_give_back(struct postcopy_region *region,
+			    const struct postcopy_req_batch *batch, unsigned int nr);
 ssize_t postcopy_req_read(struct postcopy_region *region,
 			  struct postcopy_request __user *buffer, size_t nr);
 void postcopy_req_requeue(struct postcopy_region *region);

@@ -148,7 +148,6 @@ struct postcopy_region *postcopy_region_create(struct postcopy_context *context,
 	init_waitqueue_head(&region->claims_wait);
 	spin_lock_init(&region->queue_lock);
 	INIT_LIST_HEAD(&region->queued);
-	INIT_LIST_HEAD(&region->taken);
 	init_waitqueue_head(&region->helper_wait);
 	spin_lock_init(&region->waiters_lock);
 

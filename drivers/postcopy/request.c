@@ -4,13 +4,8 @@
  *
  * One request per page, however many threads fault on it, in a hash table by
  * page index, so that an answer finds and wakes just those who wait for it.
- * Until it is answered a request is on one of two lists as well:
- *
- *	queued	no helper has read it
- *	taken	the helper has read it; queued again when the helper detaches
- *
- * Sequence numbers rise along taken and on along queued, so that going back
- * to the head of the queue restores the order.
+ * Until a helper takes it, a request is in the queue as well. When the helper detaches
+ * with a request unanswered, it goes back there, by its sequence number.
  *
  * The thread that makes a request is woken directly, for most often it is the only
  * one that waits; those that find the request made wait for its completion.
@@ -25,6 +20,7 @@
  * One of them sees the other: CPU 2 finds the page present and does not wait,
  * or CPU 1 finds the request and answers it.
  */
+#include <linux/list_sort.h>
 #include <linux/poll.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
@@ -151,12 +147,17 @@ static void req_enqueue(struct postcopy_region *region, struct postcopy_req *req
 	spin_unlock(&region->queue_lock);
 }
 
+/* Only who holds the bucket's lock makes a request that is taken one that is queued. */
 static void req_dequeue(struct postcopy_region *region, struct postcopy_req *req)
 {
+	/* Pairs with postcopy_req_take(). */
+	if (smp_load_acquire(&req->taken))
+		return;
 	spin_lock(&region->queue_lock);
-	list_del(&req->queue);
-	if (!req->taken)
+	if (!req->taken) {
+		list_del(&req->queue);
 		region->nr_queued--;
+	}
 	spin_unlock(&region->queue_lock);
 }
 
@@ -285,56 +286,92 @@ void postcopy_req_answer(struct postcopy_region *region,
 }
 
 /**
- * postcopy_req_peek() - the oldest queued requests, for user space to see
+ * postcopy_req_take() - the oldest queued requests, for the helper
  * @region: the region
- * @requests: where to put them
+ * @batch: where to put them
  * @nr: how many at most
- * @last_seq: for postcopy_req_commit(), if there are any
  *
- * Context: one caller at a time until it commits.
+ * The caller passes them on, or gives them back with postcopy_req_give_back().
+ *
  * Return: how many.
  */
-unsigned int postcopy_req_peek(struct postcopy_region *region,
-			       struct postcopy_request *requests, unsigned int nr,
-			       u64 *last_seq)
+unsigned int postcopy_req_take(struct postcopy_region *region,
+			       struct postcopy_req_batch *batch, unsigned int nr)
 {
-	struct postcopy_req *req;
+	struct postcopy_req *req, *next;
 	unsigned int i = 0;
 
+	nr = min(nr, POSTCOPY_READ_BATCH);
 	spin_lock(&region->queue_lock);
-	list_for_each_entry(req, &region->queued, queue) {
+	list_for_each_entry_safe(req, next, &region->queued, queue) {
 		if (i == nr)
 			break;
-		requests[i++] = (struct postcopy_request) {
+		batch->requests[i] = (struct postcopy_request) {
 			.offset = (u64)(region->first + req->index) << PAGE_SHIFT,
 			.length = PAGE_SIZE,
 			.time_ns = req->time_ns,
 			.flags = READ_ONCE(req->flags),
 		};
-		*last_seq = req->seq;
+		batch->seq[i++] = req->seq;
+		list_del(&req->queue);
+		region->nr_queued--;
+		/* The last thing: it may be answered, and freed, from now on. */
+		smp_store_release(&req->taken, true);
 	}
 	spin_unlock(&region->queue_lock);
 	return i;
 }
 
-/**
- * postcopy_req_commit() - user space has seen requests
- * @region: the region
- * @last_seq: the last of them
- */
-void postcopy_req_commit(struct postcopy_region *region, u64 last_seq)
+/* A request that the helper has taken waits for a helper again. */
+static void req_untake(struct postcopy_region *region, struct postcopy_bucket *bucket,
+		       struct postcopy_req *req)
 {
-	struct postcopy_req *req, *next;
-
+	lockdep_assert_held(&bucket->lock);
 	spin_lock(&region->queue_lock);
-	list_for_each_entry_safe(req, next, &region->queued, queue) {
-		if (req->seq > last_seq)
-			break;
-		req->taken = true;
-		list_move_tail(&req->queue, &region->taken);
-		region->nr_queued--;
-	}
+	list_add_tail(&req->queue, &region->queued);
+	region->nr_queued++;
+	WRITE_ONCE(req->taken, false);
 	spin_unlock(&region->queue_lock);
+}
+
+static int req_compare(void *unused, const struct list_head *a, const struct list_head *b)
+{
+	return list_entry(a, struct postcopy_req, queue)->seq >
+	       list_entry(b, struct postcopy_req, queue)->seq;
+}
+
+static void req_sort(struct postcopy_region *region)
+{
+	spin_lock(&region->queue_lock);
+	list_sort(NULL, &region->queued, req_compare);
+	spin_unlock(&region->queue_lock);
+	postcopy_req_announce(region, false);
+}
+
+/**
+ * postcopy_req_give_back() - user space could not be handed what was taken for it
+ * @region: the region
+ * @batch: from postcopy_req_take()
+ * @nr: how many
+ */
+void postcopy_req_give_back(struct postcopy_region *region,
+			    const struct postcopy_req_batch *batch, unsigned int nr)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr; i++) {
+		unsigned long index = (batch->requests[i].offset >> PAGE_SHIFT) - region->first;
+		struct postcopy_bucket *bucket = req_bucket(region, index);
+		struct postcopy_req *req;
+
+		/* Unless it has been answered; then there may even be a new one. */
+		spin_lock(&bucket->lock);
+		req = req_lookup(bucket, index);
+		if (req && req->seq == batch->seq[i])
+			req_untake(region, bucket, req);
+		spin_unlock(&bucket->lock);
+	}
+	req_sort(region);
 }
 
 /**
@@ -343,29 +380,28 @@ void postcopy_req_commit(struct postcopy_region *region, u64 last_seq)
  * @buffer: for @nr requests
  * @nr: at least 1
  *
- * A request counts as taken only when it has been copied out.
- *
- * Context: sleeps; one caller at a time.
+ * Context: sleeps.
  * Return: requests copied, 0 if there are none, or EFAULT.
  */
 ssize_t postcopy_req_read(struct postcopy_region *region,
 			  struct postcopy_request __user *buffer, size_t nr)
 {
-	struct postcopy_request batch[POSTCOPY_READ_BATCH] __uninitialized;
+	struct postcopy_req_batch batch __uninitialized;
 	size_t done = 0;
 
 	while (done < nr) {
-		unsigned int wanted = min_t(size_t, nr - done, POSTCOPY_READ_BATCH);
-		u64 last_seq;
-		unsigned int got = postcopy_req_peek(region, batch, wanted, &last_seq);
+		unsigned int got = postcopy_req_take(region, &batch,
+						     min_t(size_t, nr - done, UINT_MAX));
 
 		if (!got)
 			break;
-		if (copy_to_user(buffer + done, batch, got * sizeof(*batch)))
+		if (copy_to_user(buffer + done, batch.requests,
+				 got * sizeof(*batch.requests))) {
+			postcopy_req_give_back(region, &batch, got);
 			return done ?: -EFAULT;
-		postcopy_req_commit(region, last_seq);
+		}
 		done += got;
-		if (got < wanted)
+		if (got < POSTCOPY_READ_BATCH)
 			break;
 	}
 	return done;
@@ -377,13 +413,19 @@ ssize_t postcopy_req_read(struct postcopy_region *region,
  */
 void postcopy_req_requeue(struct postcopy_region *region)
 {
+	struct postcopy_bucket *bucket;
 	struct postcopy_req *req;
+	unsigned int i;
 
-	spin_lock(&region->queue_lock);
-	list_for_each_entry(req, &region->taken, queue) {
-		req->taken = false;
-		region->nr_queued++;
+	for (i = 0; i < POSTCOPY_REQUEST_BUCKETS; i++) {
+		bucket = &region->buckets[i];
+		if (hlist_empty(&bucket->requests))
+			continue;
+		spin_lock(&bucket->lock);
+		hlist_for_each_entry(req, &bucket->requests, hash)
+			if (req->taken)
+				req_untake(region, bucket, req);
+		spin_unlock(&bucket->lock);
 	}
-	list_splice_init(&region->taken, &region->queued);
-	spin_unlock(&region->queue_lock);
+	req_sort(region);
 }

@@ -89,6 +89,28 @@ TEST_F(helper, the_next_one_is_not_asked_for_what_was_answered)
 	finish_readers(_metadata, &self->r, a, 8);
 }
 
+/* Whatever the order of their pages */
+TEST_F(helper, the_next_one_gets_the_oldest_request_first)
+{
+	struct postcopy_request request[8];
+	struct access a[8];
+	size_t i;
+
+	for (i = 0; i < 8; i++) {
+		ASSERT_EQ(0, access_start(&a[i], ACCESS_READ, page_at(&self->r, 7 - i), 0));
+		ASSERT_TRUE(access_wait_blocked(&a[i]));
+	}
+	ASSERT_EQ(5, requests_read(&self->r, request, 5));
+	region_detach(&self->r);
+	ASSERT_EQ(0, region_attach(&self->r));
+	ASSERT_EQ(8, requests_read_all(&self->r, request, 8));
+	for (i = 0; i < 8; i++)
+		EXPECT_EQ(OFFSET + (7 - i) * PAGE, request[i].offset) TH_LOG("%zu", i);
+	ASSERT_EQ(0, pages_fill(&self->r, 0, 8, NULL));
+	for (i = 0; i < 8; i++)
+		EXPECT_TRUE(access_wait_done(&a[i]));
+}
+
 TEST_F(helper, requests_made_while_there_is_none_wait_for_the_first)
 {
 	struct access a[4];
