@@ -54,6 +54,21 @@ static inline void release_fault_lock(struct vm_fault *vmf)
 }
 #endif
 
+/*
+ * A number that is another one after mmap_lock has been held for writing; the caller holds
+ * it for reading. False if the kernel has none (before 6.4). It is an int or, since 6.13 and
+ * in later versions of 6.12, a seqcount_t, which begins with one.
+ */
+static inline bool postcopy_mmap_generation(struct mm_struct *mm, unsigned int *generation)
+{
+#ifdef CONFIG_PER_VMA_LOCK
+	*generation = *(unsigned int *)&mm->mm_lock_seq;
+	return true;
+#else
+	return false;
+#endif
+}
+
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 7, 0)
 /* The caller knows that the file exists. */
 static inline struct file *get_file_active(struct file **file)

@@ -71,23 +71,14 @@ vm_fault_t postcopy_fill_supply(struct postcopy_claim *claim, struct vm_fault *v
 	return 0;
 }
 
-/*
- * The owner's VMA for a page of the region, or NULL if it has unmapped it. It is not
- * kept longer than mmap_lock: munmap takes a VMA away with the lock held for writing,
- * but tells us (->close) only when it has given the lock to readers.
- */
+/* The owner's VMA for a page of the region, or NULL if it has unmapped it. */
 static struct vm_area_struct *fill_vma(struct postcopy_region *region,
 				       struct fill *fill, unsigned long address)
 {
 	struct vm_area_struct *vma = fill->vma;
 
-	mmap_assert_locked(region->mm);
-	if (!vma || address < vma->vm_start || address >= vma->vm_end) {
-		vma = vma_lookup(region->mm, address);
-		if (vma && !postcopy_vma_of(vma, region))
-			vma = NULL;
-		fill->vma = vma;
-	}
+	if (!vma || address < vma->vm_start || address >= vma->vm_end)
+		fill->vma = vma = postcopy_private_vma(region, address);
 	return vma;
 }
 

@@ -125,6 +125,9 @@ struct postcopy_region {
 
 	/* Private: in mm, VMAs of forked children do not count. Shared: in all. */
 	atomic_t nr_vmas;
+	/* Private: the last that was looked up, see postcopy_private_vma(). */
+	struct vm_area_struct *last_vma;
+	unsigned int last_vma_generation;
 
 	spinlock_t mappers_lock;
 	struct list_head mappers;	/* shared: processes, under mappers_lock */
@@ -214,6 +217,8 @@ static inline int postcopy_region_alive(struct postcopy_region *region)
 extern const struct vm_operations_struct postcopy_private_vm_ops;
 int postcopy_mmap_private(struct postcopy_context *context,
 			  struct vm_area_struct *vma);
+struct vm_area_struct *postcopy_private_vma(struct postcopy_region *region,
+					    unsigned long address);
 struct vm_area_struct *postcopy_private_next_vma(struct postcopy_region *region,
 						 unsigned long address,
 						 unsigned long end);

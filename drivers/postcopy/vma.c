@@ -38,8 +38,11 @@ static void private_close(struct vm_area_struct *vma)
 {
 	struct postcopy_region *region = vma->vm_private_data;
 
-	if (vma->vm_mm == region->mm && atomic_dec_and_test(&region->nr_vmas))
-		postcopy_region_end(region, POSTCOPY_REGION_DEAD);
+	if (vma->vm_mm == region->mm) {
+		cmpxchg(&region->last_vma, vma, NULL);
+		if (atomic_dec_and_test(&region->nr_vmas))
+			postcopy_region_end(region, POSTCOPY_REGION_DEAD);
+	}
 	postcopy_region_put(region);
 }
 
@@ -96,6 +99,43 @@ int postcopy_mmap_private(struct postcopy_context *context,
 	vma->vm_private_data = region;
 	vma->vm_ops = &postcopy_private_vm_ops;
 	return 0;
+}
+
+/**
+ * postcopy_private_vma() - the region's VMA at an address of its owner
+ * @region: private
+ * @address: in its owner
+ *
+ * Helpers ask for one page after the other, so the last answer is remembered. It holds
+ * until mmap_lock has been held for writing: munmap takes a VMA away with the lock held
+ * for writing, but tells us (->close) only when it has given it to readers. ->close then
+ * makes it forgotten, so that it does not matter that generations are only 32 bits.
+ *
+ * Context: mmap_lock of the owner is held for reading.
+ * Return: the VMA, valid as long as mmap_lock is held, or NULL.
+ */
+struct vm_area_struct *postcopy_private_vma(struct postcopy_region *region,
+					    unsigned long address)
+{
+	unsigned int generation = 0;
+	bool counted = postcopy_mmap_generation(region->mm, &generation);
+	struct vm_area_struct *vma;
+
+	mmap_assert_locked(region->mm);
+	/* Others may be storing, but all of this generation; the VMA comes first. */
+	if (counted && smp_load_acquire(&region->last_vma_generation) == generation) {
+		vma = READ_ONCE(region->last_vma);
+		if (vma && address >= vma->vm_start && address < vma->vm_end)
+			return vma;
+	}
+	vma = vma_lookup(region->mm, address);
+	if (!vma || !postcopy_vma_of(vma, region))
+		return NULL;
+	if (counted) {
+		WRITE_ONCE(region->last_vma, vma);
+		smp_store_release(&region->last_vma_generation, generation);
+	}
+	return vma;
 }
 
 /**
