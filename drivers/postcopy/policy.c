@@ -197,7 +197,10 @@ static long policy_wait_maker(struct postcopy_req *req, unsigned int state, long
 		ret = signal_pending_state(state, current) ? -EINTR : 0;
 		if (ret || !left)
 			break;
-		left = schedule_timeout(left);
+		if (left == MAX_SCHEDULE_TIMEOUT)
+			schedule();
+		else
+			left = schedule_timeout(left);
 	}
 	finish_rcuwait(&req->maker);
 	return ret;
