@@ -75,6 +75,7 @@ static int helper_release(struct inode *inode, struct file *file)
 
 	mutex_lock(&region->lock);
 	if (region->helper == helper) {
+		postcopy_stash_empty(&region->stash);
 		region->helper = NULL;
 		if (region->state == POSTCOPY_REGION_ATTACHED)
 			region->state = POSTCOPY_REGION_DETACHED;

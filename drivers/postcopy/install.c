@@ -71,18 +71,40 @@ void postcopy_install_end(struct postcopy_install *install)
 		kfree(install->memory);
 }
 
+/* By default pages come from the local node, and that is quick for many. */
+static bool install_is_local(const struct vm_area_struct *vma)
+{
+#ifdef CONFIG_NUMA
+	return !vma->vm_policy && !current->mempolicy;
+#else
+	return true;
+#endif
+}
+
+/* How many slots have a new page of the local node. */
+static unsigned int install_alloc_local(struct postcopy_install *install,
+					struct postcopy_region *region, unsigned int nr)
+{
+	if (nr > 1)
+		return alloc_pages_bulk_array_node(GFP_HIGHUSER_MOVABLE, numa_mem_id(),
+						   nr, install->pages);
+	if (!install->pages[0])
+		install->pages[0] = postcopy_stash_take(&region->stash);
+	return install->pages[0] ? 1 : 0;
+}
+
 /* Have new pages in the first slots; the number of slots that have one. */
-static unsigned int install_alloc(struct postcopy_install *install, unsigned int nr,
+static unsigned int install_alloc(struct postcopy_install *install,
+				  struct postcopy_region *region, unsigned int nr,
 				  struct vm_area_struct *vma, unsigned long address)
 {
 	unsigned int i;
 
-#ifdef CONFIG_NUMA
-	/* By default they come from the local node, that is quick for many. */
-	if (nr > 1 && !vma->vm_policy && !current->mempolicy)
-		return alloc_pages_bulk_array_node(GFP_HIGHUSER_MOVABLE, numa_mem_id(),
-						   nr, install->pages);
-#endif
+	if (install_is_local(vma)) {
+		i = install_alloc_local(install, region, nr);
+		if (i)
+			return i;
+	}
 	for (i = 0; i < nr; i++) {
 		struct folio *folio;
 
@@ -187,7 +209,7 @@ long postcopy_install(struct postcopy_install *install,
 		return 0;
 	pseudo.vm_ops = NULL;
 
-	nr = install_alloc(install, nr, vma, address);
+	nr = install_alloc(install, region, nr, vma, address);
 	if (!nr)
 		return 0;
 	copied = install_copy(install, region, index, nr, data);

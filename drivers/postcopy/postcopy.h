@@ -35,6 +35,7 @@
 #include <linux/stddef.h>
 #include <linux/uidgid.h>
 #include <linux/wait.h>
+#include <linux/workqueue.h>
 #include <linux/postcopy.h>
 
 #include "compat.h"
@@ -69,6 +70,18 @@ struct postcopy_bucket {
 };
 
 struct postcopy_helper;
+
+#define POSTCOPY_STASH_PAGES	8U
+
+/* Allocated pages that belong to nobody yet, see stash.c */
+struct postcopy_stash {
+	unsigned long locked;	/* bit 0 */
+	/* Under it. */
+	unsigned int nr;
+	struct page *pages[POSTCOPY_STASH_PAGES];
+	bool used;	/* since it was looked at */
+	struct delayed_work look;
+};
 
 /* A thread and the longest it has waited. */
 struct postcopy_waiter {
@@ -145,6 +158,8 @@ struct postcopy_region {
 	u64 request_seq;
 	unsigned long nr_queued;
 	wait_queue_head_t helper_wait;
+
+	struct postcopy_stash stash;
 
 	/* Counters. */
 	atomic64_t total_faults;
@@ -399,6 +414,11 @@ static inline bool postcopy_poisoned(struct postcopy_region *region,
 vm_fault_t postcopy_fill_supply(struct postcopy_claim *claim, struct vm_fault *vmf);
 long postcopy_pages_fill(struct postcopy_region *region,
 			 struct postcopy_pages_fill *fill);
+
+/* stash.c */
+void postcopy_stash_init(struct postcopy_stash *stash);
+struct page *postcopy_stash_take(struct postcopy_stash *stash);
+void postcopy_stash_empty(struct postcopy_stash *stash);
 
 /* install.c */
 /* Pages installed by one call of the core: three pages of arrays for them */

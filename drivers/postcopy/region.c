@@ -149,6 +149,7 @@ struct postcopy_region *postcopy_region_create(struct postcopy_context *context,
 	spin_lock_init(&region->queue_lock);
 	INIT_LIST_HEAD(&region->queued);
 	init_waitqueue_head(&region->helper_wait);
+	postcopy_stash_init(&region->stash);
 	spin_lock_init(&region->waiters_lock);
 
 	err = -ENOMEM;

@@ -740,6 +740,67 @@ TEST(many_regions_with_a_helper_each)
 	}
 }
 
+/* Pages in stock: the kernel module has some for the next faults, see stash.c. */
+
+/* Those on the lists of each processor included: MemFree leaves them out. */
+static long free_kb(void)
+{
+	FILE *file = fopen("/proc/zoneinfo", "re");
+	long pages = 0, nr;
+	char line[256];
+
+	while (file && fgets(line, sizeof(line), file))
+		if (sscanf(line, " pages free %ld", &nr) == 1 || sscanf(line, " count: %ld", &nr) == 1)
+			pages += nr;
+	if (file)
+		fclose(file);
+	return pages * (long)(PAGE / 1024);
+}
+
+#define NR_STOCKS	400
+#define STOCK_KB	28	/* at most 7 pages each */
+
+/* The first fill of a VMA is not one of those that are prepared for, the next ones are. */
+static void fill_first(struct __test_metadata *_metadata, struct region *r)
+{
+	ASSERT_EQ(0, region_map(r, OFFSET, 16));
+	ASSERT_EQ(0, region_attach(r));
+	ASSERT_EQ(0, pages_fill(r, 0, 1, NULL));
+}
+
+TEST(helpers_that_are_gone_leave_no_pages_in_stock)
+{
+	long before = free_kb();
+	struct region r;
+	int i;
+
+	ASSERT_LT(0, before);
+	for (i = 0; i < 2 * NR_STOCKS; i++) {
+		fill_first(_metadata, &r);
+		ASSERT_EQ(0, pages_fill(&r, 1, 1, NULL));
+		region_close(&r);
+	}
+	EXPECT_TRUE(wait_until(free_kb() > before - NR_STOCKS * STOCK_KB));
+}
+
+TEST(helpers_with_nothing_to_do_have_no_pages_in_stock)
+{
+	struct region r[NR_STOCKS];
+	long before;
+	int i;
+
+	for (i = 0; i < NR_STOCKS; i++)
+		fill_first(_metadata, &r[i]);
+	for (i = 0; i < NR_STOCKS; i++)
+		ASSERT_EQ(0, pages_fill(&r[i], 1, 1, NULL));
+	before = free_kb();
+	ASSERT_LT(0, before);
+	EXPECT_TRUE(wait_until(free_kb() > before + NR_STOCKS * STOCK_KB / 2))
+		TH_LOG("%ld kB, then %ld", before, free_kb());
+	for (i = 0; i < NR_STOCKS; i++)
+		region_close(&r[i]);
+}
+
 /* Memory is the owner's */
 
 TEST(memory_is_charged_to_the_owners_cgroup)

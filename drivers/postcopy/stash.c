@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A few pages in stock for the faults to come.
+ *
+ * Faults are answered with one page each. To have the core allocate a single page takes
+ * about four times as long as its share of eight takes. So they are allocated by the eight,
+ * and what is not needed yet stays with the region: for a second or two after the last
+ * fault, and no longer than there is a helper, since nobody can move such pages or take
+ * them back. They are charged to a memory cgroup when they are mapped, as all are.
+ */
+#include <linux/gfp.h>
+#include <linux/topology.h>
+
+#include "postcopy.h"
+
+/* How often it is looked whether the stash is still in use. */
+#define STASH_PERIOD	HZ
+
+static bool stash_trylock(struct postcopy_stash *stash)
+{
+	return !test_and_set_bit_lock(0, &stash->locked);
+}
+
+static void stash_unlock(struct postcopy_stash *stash)
+{
+	clear_bit_unlock(0, &stash->locked);
+}
+
+static void stash_drop(struct postcopy_stash *stash)
+{
+	while (stash->nr) {
+		put_page(stash->pages[--stash->nr]);
+		stash->pages[stash->nr] = NULL;
+	}
+}
+
+static void stash_look(struct work_struct *work)
+{
+	struct postcopy_stash *stash = container_of(to_delayed_work(work),
+						    struct postcopy_stash, look);
+
+	if (!stash_trylock(stash)) {
+		queue_delayed_work(system_wq, &stash->look, STASH_PERIOD);
+		return;
+	}
+	if (!stash->used)
+		stash_drop(stash);
+	stash->used = false;
+	if (stash->nr)
+		queue_delayed_work(system_wq, &stash->look, STASH_PERIOD);
+	stash_unlock(stash);
+}
+
+/**
+ * postcopy_stash_init() - an empty stash
+ * @stash: of a new region
+ */
+void postcopy_stash_init(struct postcopy_stash *stash)
+{
+	INIT_DELAYED_WORK(&stash->look, stash_look);
+}
+
+/**
+ * postcopy_stash_take() - a page of the local node
+ * @stash: of a region with a helper
+ *
+ * Context: may sleep.
+ * Return: the page with a reference; NULL if another thread is at the stash, or without
+ * memory.
+ */
+struct page *postcopy_stash_take(struct postcopy_stash *stash)
+{
+	struct page *page = NULL;
+	int node = numa_mem_id();
+
+	if (!stash_trylock(stash))
+		return NULL;
+	if (stash->nr && page_to_nid(stash->pages[0]) != node)
+		stash_drop(stash);
+	if (!stash->nr) {
+		stash->nr = alloc_pages_bulk_array_node(GFP_HIGHUSER_MOVABLE, node,
+							POSTCOPY_STASH_PAGES, stash->pages);
+		queue_delayed_work(system_wq, &stash->look, STASH_PERIOD);
+	}
+	if (stash->nr) {
+		page = stash->pages[--stash->nr];
+		stash->pages[stash->nr] = NULL;
+	}
+	stash->used = true;
+	stash_unlock(stash);
+	return page;
+}
+
+/**
+ * postcopy_stash_empty() - nobody takes from it any more
+ * @stash: of a region whose helper goes
+ *
+ * Context: sleeps.
+ */
+void postcopy_stash_empty(struct postcopy_stash *stash)
+{
+	cancel_delayed_work_sync(&stash->look);
+	stash_drop(stash);
+}
