@@ -77,8 +77,10 @@ static struct vm_area_struct *fill_vma(struct postcopy_region *region,
 {
 	struct vm_area_struct *vma = fill->vma;
 
-	if (!vma || address < vma->vm_start || address >= vma->vm_end)
-		fill->vma = vma = postcopy_private_vma(region, address);
+	if (!vma || address < vma->vm_start || address >= vma->vm_end) {
+		vma = postcopy_private_vma(region, address);
+		fill->vma = vma;
+	}
 	return vma;
 }
 

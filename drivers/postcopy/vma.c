@@ -133,6 +133,7 @@ struct vm_area_struct *postcopy_private_vma(struct postcopy_region *region,
 		return NULL;
 	if (counted) {
 		WRITE_ONCE(region->last_vma, vma);
+		/* Pairs with the load above. */
 		smp_store_release(&region->last_vma_generation, generation);
 	}
 	return vma;

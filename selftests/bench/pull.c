@@ -369,8 +369,7 @@ void bench_pull(void)
 		.target = 1.5,
 	};
 
-	must(!system("mkdir -p " UMIG_DIR " && cp tools/umig/umig "
-		     "$(ldd tools/umig/umig | sed -n 's/.*=> \\([^ ]*\\) .*/\\1/p') " UMIG_DIR));
+	must(!system("selftests/bench/copy_program.sh tools/umig/umig " UMIG_DIR));
 	must(!setenv("LD_LIBRARY_PATH", UMIG_DIR, 1));
 	rounds(&row, latency_busy, latency_idle);
 	row = (struct row){

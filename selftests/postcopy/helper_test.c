@@ -750,7 +750,8 @@ static long free_kb(void)
 	char line[256];
 
 	while (file && fgets(line, sizeof(line), file))
-		if (sscanf(line, " pages free %ld", &nr) == 1 || sscanf(line, " count: %ld", &nr) == 1)
+		if (sscanf(line, " pages free %ld", &nr) == 1 ||
+		    sscanf(line, " count: %ld", &nr) == 1)
 			pages += nr;
 	if (file)
 		fclose(file);
