@@ -448,17 +448,36 @@ void transfer_note_fault(struct transfer *t, uint64_t offset, uint64_t ns)
 	pthread_mutex_unlock(&t->lock);
 }
 
+/* Is @page a little before the nearest of the last faults? */
+static bool transfer_goes_back(const struct region *r, uint64_t page)
+{
+	uint64_t nearest = FOLLOW_NEAR + 1;
+	bool back = false;
+	unsigned int i;
+
+	for (i = 0; i < min_u64(r->nr_faults, FOLLOW_FAULTS); i++) {
+		uint64_t other = r->fault[i];
+		uint64_t distance = other > page ? other - page : page - other;
+
+		if (distance && distance < nearest) {
+			nearest = distance;
+			back = other > page;
+		}
+	}
+	return back;
+}
+
 /*
  * Somebody waits for @page of @r: what comes next in the background is what is around it, most of
  * it behind (the bubble of Hines and Gopalan, VEE 2009, which programs make lopsided); what is
- * before it if the last fault was a little behind, so that somebody seems to go backwards (as the
- * kernel's readahead from swap, swap_vma_readahead(), tells it).
+ * before it if somebody seems to go backwards (as the kernel's readahead from swap,
+ * swap_vma_readahead(), tells it). Several vCPUs each go their own way, often near each other.
  */
 void transfer_follow(struct transfer *t, struct region *r, uint64_t page)
 {
 	pthread_mutex_lock(&t->lock);
-	t->cursor_back = page < r->last_fault && r->last_fault - page <= FOLLOW_NEAR;
-	r->last_fault = page;
+	t->cursor_back = transfer_goes_back(r, page);
+	r->fault[r->nr_faults++ % FOLLOW_FAULTS] = page;
 	t->cursor_region = (unsigned int)(r - t->regions);
 	t->cursor_page = t->cursor_back ? page : page - min_u64(page, FOLLOW_BEFORE);
 	/* Without memory it is a shorter list. */

@@ -33,13 +33,16 @@
 
 #define MAX_CONNECTIONS	16
 
+/* Of so many faults it is remembered where they were: some for each of a few vCPUs. */
+#define FOLLOW_FAULTS	16
+
 /* Bit 31 of a chunk's entry: a query is in flight; the rest: how many of its pages are known. */
 #define CHUNK_ASKED	(1U << 31)
 
 /*
  * @data, @sum: for transfer_forget(), NULL unless transfer_keep_sums() was called.
  * @memory: of a shared region, for place.c; NULL if it is private
- * @last_fault: index of the page, for transfer_follow()
+ * @fault, @nr_faults: pages of the last ones, and how many there have been, for transfer_follow()
  */
 struct region {
 	_Atomic uint64_t *data;
@@ -51,7 +54,8 @@ struct region {
 	struct pageset set;
 	uint32_t *chunk;
 	uint64_t *sum;
-	uint64_t last_fault;
+	uint64_t fault[FOLLOW_FAULTS];
+	uint64_t nr_faults;
 };
 
 enum fill_kind { FILL_DEMAND, FILL_BACKGROUND, FILL_ZERO, NR_FILL_KINDS };

@@ -8,7 +8,8 @@
  *                   survives its helper. Byte [pages] is 1 when converted, 2 when dead.
  * UMIG_FAKE_SIZE    bytes, UMIG_FAKE_OFFSET  offset in the image (0), UMIG_FAKE_PID  owner
  * UMIG_FAKE_VCPUS   threads that fault on random missing pages until all are present
- * UMIG_FAKE_STEP    they go through the pages in order instead, the next is so many further on
+ * UMIG_FAKE_STEP    they go through the pages in order instead, the next is so many further on,
+ *                   each a little ahead of the last
  * UMIG_FAKE_SHARED  the region is shared, this file its memory. What it holds when a page becomes
  *                   present goes to UMIG_FAKE_FILE, then the guest writes over all of it
  *                   (FAKE_MARK): a page that is written to after it was present lacks that.
@@ -27,6 +28,9 @@
 
 #include "../dev.h"
 #include "../umig.h"
+
+/* How many of its own pages a thread that goes in order is ahead of the last one. */
+#define FAKE_APART	20
 
 #define FAKE_ID		7
 #define FAKE_MARK	0xa5
@@ -146,7 +150,8 @@ static bool fake_present(uint64_t page)
 static void *fake_vcpu(void *arg)
 {
 	uint64_t id = (uintptr_t)arg, nr = fake_env("UMIG_FAKE_VCPUS", 1);
-	uint64_t step = fake_env("UMIG_FAKE_STEP", 0), mine = fake.pages / nr, next = 0;
+	uint64_t step = fake_env("UMIG_FAKE_STEP", 0), mine = fake.pages / nr;
+	uint64_t next = id * FAKE_APART;
 	unsigned int seed = (unsigned int)id * 7919 + 1;
 
 	while (!fake.map[fake.pages]) {

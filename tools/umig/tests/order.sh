@@ -29,6 +29,11 @@ read -r repeated backward median < <(pull 1 -1)
 echo "# backward: $backward faults, $repeated pages twice, median $median us"
 [ "$backward" -le 300 ]
 ok $? "order.who_goes_backward_seldom_waits" "$tmp/err"
+# As two vCPUs do whose memory was allocated at the same time. A fault for each would be 4096.
+read -r repeated both median < <(pull 2 1)
+echo "# two forward near each other: $both faults, $repeated pages twice, median $median us"
+[ "$both" -le 300 ]
+ok $? "order.two_who_go_forward_near_each_other_seldom_wait" "$tmp/err"
 
 # What is asked for ahead would take a second on this line: 8 MiB, on two connections.
 read -r repeated faults median < <(pull 8)
