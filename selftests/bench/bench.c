@@ -58,6 +58,38 @@ void row_print(const struct row *row)
 	fflush(stdout);
 }
 
+static int compare(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+double median(double *values, size_t nr)
+{
+	qsort(values, nr, sizeof(*values), compare);
+	return values[nr / 2];
+}
+
+void row_rounds(struct row *row, size_t nr, double (*ours)(void), double (*rival)(void))
+{
+	double a[ROUNDS_MAX], b[ROUNDS_MAX], ratio[ROUNDS_MAX];
+	size_t i;
+
+	must(nr && nr <= ROUNDS_MAX);
+	ours();
+	for (i = 0; i < nr; i++) {
+		a[i] = ours();
+		b[i] = rival();
+		ratio[i] = a[i] / b[i];
+	}
+	row->ours = median(a, nr);
+	row->rival = median(b, nr);
+	median(ratio, nr);
+	row->spread = (ratio[nr - 1] - ratio[0]) / 2;
+	row_print(row);
+}
+
 char *memory_populated(size_t length)
 {
 	char *p = mmap(NULL, length, PROT_READ | PROT_WRITE,

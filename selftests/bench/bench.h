@@ -42,6 +42,16 @@ struct row {
 
 void row_print(const struct row *row);
 
+#define ROUNDS_MAX	11
+
+/* Sorts them. */
+double median(double *values, size_t nr);
+/*
+ * Runs both in turns, nr times after one of ours to warm up, and prints the row: the
+ * medians, and the spread of the rounds' ratios.
+ */
+void row_rounds(struct row *row, size_t nr, double (*ours)(void), double (*rival)(void));
+
 /* Prints what failed and errno, and exits. */
 #define must(condition)							\
 	do {								\

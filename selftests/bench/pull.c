@@ -37,7 +37,6 @@
 
 #include "bench.h"
 
-#define NR_ROUNDS	9
 #define MIB		(1UL << 20)
 #define UMIG_DIR	"/dev/shm/bench-umig"
 
@@ -148,38 +147,6 @@ static void wait_present(struct region *r, uint64_t nr, pid_t pull)
 		must(!waitpid(pull, NULL, WNOHANG) || nr_present(r) >= nr);
 		pause_ms(1);
 	}
-}
-
-static int compare(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return x < y ? -1 : x > y;
-}
-
-static double median(double *values, size_t nr)
-{
-	qsort(values, nr, sizeof(*values), compare);
-	return values[nr / 2];
-}
-
-/* Runs both in turns and prints the row. */
-static void rounds(struct row *row, double (*ours)(void), double (*rival)(void))
-{
-	size_t nr = bench_short ? 3 : NR_ROUNDS, i;
-	double a[NR_ROUNDS], b[NR_ROUNDS], ratio[NR_ROUNDS];
-
-	ours();
-	for (i = 0; i < nr; i++) {
-		a[i] = ours();
-		b[i] = rival();
-		ratio[i] = a[i] / b[i];
-	}
-	row->ours = median(a, nr);
-	row->rival = median(b, nr);
-	median(ratio, nr);
-	row->spread = (ratio[nr - 1] - ratio[0]) / 2;
-	row_print(row);
 }
 
 /* Row 8 */
@@ -362,6 +329,7 @@ static double floor_fill(void)
 
 void bench_pull(void)
 {
+	size_t nr_rounds = bench_short ? 3 : 9;
 	struct row row = {
 		.id = "8",
 		.name = "touch of missing page, median, background busy / background idle",
@@ -371,7 +339,7 @@ void bench_pull(void)
 
 	must(!system("selftests/bench/copy_program.sh tools/umig/umig " UMIG_DIR));
 	must(!setenv("LD_LIBRARY_PATH", UMIG_DIR, 1));
-	rounds(&row, latency_busy, latency_idle);
+	row_rounds(&row, nr_rounds, latency_busy, latency_idle);
 	row = (struct row){
 		.id = "9",
 		.name = "background, 1 ms round trip / one page in flight",
@@ -379,7 +347,7 @@ void bench_pull(void)
 		.target = 100,
 		.more_is_better = true,
 	};
-	rounds(&row, rate_ours, rate_rival);
+	row_rounds(&row, nr_rounds, rate_ours, rate_rival);
 	row = (struct row){
 		.id = "10c",
 		.name = "pull of 256 MiB over TCP loopback, start to converted / raw TCP copy",
@@ -387,11 +355,11 @@ void bench_pull(void)
 		.target = 1.15,
 		.floor = floor_fill() + whole_rival(),
 	};
-	rounds(&row, whole_ours, whole_rival);
+	row_rounds(&row, nr_rounds, whole_ours, whole_rival);
 	must(!system("tc qdisc add dev lo root tbf rate 1gbit burst 512kb latency 50ms"));
 	row.id = "10";
 	row.name = "pull of 256 MiB over TCP at 1 Gbit/s, start to converted / raw TCP copy";
 	row.floor = 0;
-	rounds(&row, whole_ours, whole_rival);
+	row_rounds(&row, nr_rounds, whole_ours, whole_rival);
 	must(!system("tc qdisc del dev lo root"));
 }

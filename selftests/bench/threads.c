@@ -15,7 +15,6 @@
 #include "bench.h"
 
 #define NR_THREADS	8
-#define NR_ROUNDS	11
 
 struct toucher {
 	pthread_t thread;
@@ -133,17 +132,18 @@ static double round_run(bool ours, size_t nr_each)
 	return h.nr * 1e9 / start;
 }
 
-static int compare(const void *a, const void *b)
+static double rate_ours(void)
 {
-	double x = *(const double *)a, y = *(const double *)b;
+	return round_run(true, bench_short ? 64 : 256);
+}
 
-	return x < y ? -1 : x > y;
+static double rate_rival(void)
+{
+	return round_run(false, bench_short ? 64 : 256);
 }
 
 void bench_threads(void)
 {
-	size_t nr_each = bench_short ? 64 : 256, i;
-	double ours[NR_ROUNDS], rival[NR_ROUNDS], ratio[NR_ROUNDS];
 	struct row row = {
 		.id = "7",
 		.name = "faults/s, 8 threads, one helper thread / one userfaultfd, one reader",
@@ -152,18 +152,5 @@ void bench_threads(void)
 		.more_is_better = true,
 	};
 
-	round_run(true, nr_each);
-	round_run(false, nr_each);
-	for (i = 0; i < NR_ROUNDS; i++) {
-		ours[i] = round_run(true, nr_each);
-		rival[i] = round_run(false, nr_each);
-		ratio[i] = ours[i] / rival[i];
-	}
-	qsort(ours, NR_ROUNDS, sizeof(double), compare);
-	qsort(rival, NR_ROUNDS, sizeof(double), compare);
-	qsort(ratio, NR_ROUNDS, sizeof(double), compare);
-	row.ours = ours[NR_ROUNDS / 2];
-	row.rival = rival[NR_ROUNDS / 2];
-	row.spread = (ratio[NR_ROUNDS - 1] - ratio[0]) / 2;
-	row_print(&row);
+	row_rounds(&row, 11, rate_ours, rate_rival);
 }
