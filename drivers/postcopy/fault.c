@@ -204,20 +204,40 @@ void postcopy_shared_faults_drain(void)
 	synchronize_srcu(&shared_faults);
 }
 
+/* The page if the page cache has it, locked and with a reference, or NULL. */
+static struct page *fault_cached_page(struct postcopy_region *region,
+				      struct vm_fault *vmf)
+{
+	struct folio *folio = filemap_lock_folio(region->backing->f_mapping, vmf->pgoff);
+
+	if (IS_ERR_OR_NULL(folio))
+		return NULL;
+	if (folio_test_uptodate(folio))
+		return folio_file_page(folio, vmf->pgoff);
+	folio_unlock(folio);
+	folio_put(folio);
+	return NULL;
+}
+
+/* What is not in the page cache, shmem makes or reads first. */
 static vm_fault_t fault_shared_present(struct postcopy_region *region,
 				       struct vm_fault *vmf)
 {
-	vm_fault_t ret = region->shmem_ops->fault(vmf);
-	struct page *page = vmf->page;
+	struct page *page = fault_cached_page(region, vmf);
+	vm_fault_t ret = 0;
 	int err;
 
-	if (!(ret & VM_FAULT_LOCKED))
-		return ret;
+	if (!page) {
+		ret = region->shmem_ops->fault(vmf);
+		if (!(ret & VM_FAULT_LOCKED))
+			return ret;
+		ret &= ~VM_FAULT_LOCKED;
+		page = vmf->page;
+		vmf->page = NULL;
+	}
 	err = vm_insert_page(vmf->vma, vmf->address, page);
 	unlock_page(page);
 	put_page(page);
-	vmf->page = NULL;
-	ret &= ~VM_FAULT_LOCKED;
 	if (!err || err == -EBUSY)
 		return ret | VM_FAULT_NOPAGE;
 	return ret | vmf_error(err);
@@ -249,22 +269,25 @@ vm_fault_t postcopy_shared_fault(struct vm_fault *vmf)
 	return fault_missing(region, index, vmf);
 }
 
-/*
- * Is anything mapped from first to last, or just before? Then accesses are near
- * each other and those to come are worth the mapping. Page tables stay: nothing
- * collapses them, see shared.c. A page that is just being mapped or unmapped may
- * be missed.
- */
-static bool fault_has_neighbour(struct vm_fault *vmf, pgoff_t first, pgoff_t last)
-{
-	unsigned long address = vmf->address & PAGE_MASK;
-	pte_t *table = pte_offset_kernel(vmf->pmd, address & PMD_MASK);
-	unsigned long at = (address & ~PMD_MASK) >> PAGE_SHIFT;
-	unsigned long from = at - min(at, vmf->pgoff - first + 1);
-	unsigned long to = min(at + (last - vmf->pgoff), PTRS_PER_PTE - 1UL);
+/* Entries of a page table in one cache line */
+#define LINE_PTES	(L1_CACHE_BYTES / sizeof(pte_t))
 
-	for (; from <= to; from++)
-		if (!pte_none(READ_ONCE(table[from])))
+/*
+ * Is anything mapped just before, or near enough that its entry is in the cache line
+ * which is written to in any case? Then accesses are near each other and those to come
+ * are worth the mapping. Page tables stay: nothing collapses them, see shared.c. A page
+ * that is just being mapped or unmapped may be missed.
+ */
+static bool fault_has_neighbour(struct vm_fault *vmf)
+{
+	unsigned long at = pte_index(vmf->address);
+	pte_t *entry = pte_offset_kernel(vmf->pmd, vmf->address) - at % LINE_PTES;
+	pte_t *end = entry + LINE_PTES;
+
+	if (at >= LINE_PTES)
+		entry--;
+	for (; entry < end; entry++)
+		if (!pte_none(READ_ONCE(*entry)))
 			return true;
 	return false;
 }
@@ -293,7 +316,7 @@ vm_fault_t postcopy_shared_map_pages(struct vm_fault *vmf, pgoff_t first,
 	int srcu;
 
 	if (index >= region->nr_pages || region->backing_is_memfd ||
-	    pmd_none(*vmf->pmd) || !fault_has_neighbour(vmf, first, last))
+	    pmd_none(*vmf->pmd) || !fault_has_neighbour(vmf))
 		return 0;
 	srcu = srcu_read_lock(&shared_faults);
 	if (!test_bit_acquire(index, region->present))
