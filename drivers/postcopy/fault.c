@@ -225,7 +225,6 @@ static vm_fault_t fault_shared_present(struct postcopy_region *region,
 {
 	struct page *page = fault_cached_page(region, vmf);
 	vm_fault_t ret = 0;
-	int err;
 
 	if (!page) {
 		ret = region->shmem_ops->fault(vmf);
@@ -235,12 +234,14 @@ static vm_fault_t fault_shared_present(struct postcopy_region *region,
 		page = vmf->page;
 		vmf->page = NULL;
 	}
-	err = vm_insert_page(vmf->vma, vmf->address, page);
+	/* The core asks only about a page that it maps itself. */
+	if (PageHWPoison(page))
+		ret |= VM_FAULT_HWPOISON;
+	else
+		ret |= vmf_insert_page(vmf->vma, vmf->address, page);
 	unlock_page(page);
 	put_page(page);
-	if (!err || err == -EBUSY)
-		return ret | VM_FAULT_NOPAGE;
-	return ret | vmf_error(err);
+	return ret;
 }
 
 /**

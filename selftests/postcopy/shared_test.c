@@ -363,4 +363,37 @@ TEST_F(shared, content_survives_swapping)
 	EXPECT_EQ(0, pages_wrong(&self->r, 0, 256));
 }
 
+static void on_sigbus(int sig)
+{
+}
+
+TEST_F(shared, a_hardware_error_is_seen_by_who_has_not_mapped_the_page_yet)
+{
+	struct region *r = &self->r;
+	int status;
+	pid_t pid;
+
+	ASSERT_EQ(0, pages_fill(r, 0, 32, NULL));
+	EXPECT_EQ(0, pages_wrong(r, 6, 1));
+	/* The caller is told of the page, too. */
+	signal(SIGBUS, on_sigbus);
+	if (madvise(page_at(r, 6), PAGE, MADV_HWPOISON))
+		SKIP(return, "no MADV_HWPOISON");
+	in_child(pid, {
+		char *other = mmap(NULL, r->length, PROT_READ | PROT_WRITE, MAP_SHARED,
+				   r->context, r->offset);
+
+		if (other == MAP_FAILED)
+			_exit(1);
+		if (probe_read(other + 6 * PAGE) != SIGBUS)
+			_exit(2);
+		if (probe_write(other + 6 * PAGE) != SIGBUS)
+			_exit(3);
+		if (!page_is_right(r, 7, other + 7 * PAGE))
+			_exit(4);
+	});
+	ASSERT_EQ(0, wait_child(pid, &status));
+	EXPECT_EQ(0, status);
+}
+
 TEST_HARNESS_MAIN
