@@ -14,6 +14,8 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/rseq.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -454,6 +456,18 @@ static int injection_set_up(void)
 	return 0;
 }
 
+/*
+ * After a fork the page of the thread's rseq area waits to be copied. The kernel writes to it when the
+ * thread was preempted, and kills the thread with SIGSEGV if that copy is the one that fails.
+ */
+static int rseq_leave(void)
+{
+	struct rseq *area = (void *)((char *)__builtin_thread_pointer() + __rseq_offset);
+
+	return __rseq_size ?
+		syscall(SYS_rseq, area, sizeof(*area), RSEQ_FLAG_UNREGISTER, RSEQ_SIG) : 0;
+}
+
 FIXTURE(failnth)
 {
 	char *data;
@@ -464,6 +478,7 @@ FIXTURE_SETUP(failnth)
 	if (access("/proc/thread-self/fail-nth", F_OK))
 		SKIP(return, "no fault injection in this kernel");
 	ASSERT_EQ(0, injection_set_up());
+	ASSERT_EQ(0, rseq_leave());
 	nth_fd = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
 	ASSERT_LE(0, nth_fd);
 	self->data = mmap(NULL, 8 * PAGE, PROT_READ | PROT_WRITE,
