@@ -15,8 +15,8 @@
  * It fails closed: whatever can neither wait nor be answered is SIGBUS.
  *
  * In a shared region a present page is for shmem to map. Whatever shmem has in
- * its page cache, a mapping never covers a page that is missing: pages of a large
- * folio are mapped one by one.
+ * its page cache, a mapping never covers a page that is missing: a large folio is
+ * mapped as a whole only if all of it is present, else its pages one by one.
  */
 #include <linux/highmem.h>
 #include <linux/oom.h>
@@ -219,9 +219,12 @@ static struct page *fault_cached_page(struct postcopy_region *region,
 	return NULL;
 }
 
-/* What is not in the page cache, shmem makes or reads first. */
-static vm_fault_t fault_shared_present(struct postcopy_region *region,
-				       struct vm_fault *vmf)
+/*
+ * Map one page of a memfd, which others can have made huge and its page tables taken
+ * away at any time: needs VM_MIXEDMAP.
+ */
+static vm_fault_t fault_memfd_present(struct postcopy_region *region,
+				      struct vm_fault *vmf)
 {
 	struct page *page = fault_cached_page(region, vmf);
 	vm_fault_t ret = 0;
@@ -242,6 +245,66 @@ static vm_fault_t fault_shared_present(struct postcopy_region *region,
 	unlock_page(page);
 	put_page(page);
 	return ret;
+}
+
+/* Is there a page table, and neither nothing nor a huge page? */
+static bool fault_has_table(struct vm_fault *vmf)
+{
+	pmd_t pmd = READ_ONCE(*vmf->pmd);
+
+	return pmd_present(pmd) && !pmd_leaf(pmd);
+}
+
+static int table_entry_leave(pte_t *pte, unsigned long address, void *data)
+{
+	return 0;
+}
+
+/* Make a page table unless there is one, which then stays, or a huge page. */
+static int fault_make_table(struct postcopy_region *region, struct vm_fault *vmf)
+{
+	int err = 0;
+
+	mutex_lock(&region->tables_lock);
+	if (pmd_none(READ_ONCE(*vmf->pmd)))
+		err = apply_to_page_range(vmf->vma->vm_mm, vmf->address & PAGE_MASK,
+					  PAGE_SIZE, table_entry_leave, NULL);
+	mutex_unlock(&region->tables_lock);
+	return err;
+}
+
+/*
+ * Where there is a page table shmem's map_pages maps the one page that it is asked
+ * for, also of a large folio, if that is in the page cache.
+ */
+static vm_fault_t fault_shared_present(struct postcopy_region *region,
+				       struct vm_fault *vmf)
+{
+	vm_fault_t ret;
+	bool poisoned;
+
+	if (region->backing_is_memfd)
+		return fault_memfd_present(region, vmf);
+	if (pmd_none(READ_ONCE(*vmf->pmd)) && fault_make_table(region, vmf))
+		return VM_FAULT_OOM;
+	/* A huge page has come, so all is present. */
+	if (!fault_has_table(vmf))
+		return VM_FAULT_NOPAGE;
+	ret = region->shmem_ops->map_pages(vmf, vmf->pgoff, vmf->pgoff);
+	if (ret)
+		return ret;
+	ret = region->shmem_ops->fault(vmf);
+	if (!(ret & VM_FAULT_LOCKED))
+		return ret;
+	poisoned = PageHWPoison(vmf->page);
+	unlock_page(vmf->page);
+	put_page(vmf->page);
+	vmf->page = NULL;
+	ret &= ~VM_FAULT_LOCKED;
+	if (poisoned)
+		return ret | VM_FAULT_HWPOISON;
+	/* Should somebody have locked the page meanwhile, the access is tried again. */
+	return ret | region->shmem_ops->map_pages(vmf, vmf->pgoff, vmf->pgoff) | VM_FAULT_NOPAGE;
 }
 
 /**
@@ -293,6 +356,45 @@ static bool fault_has_neighbour(struct vm_fault *vmf)
 	return false;
 }
 
+/*
+ * For an empty PMD: map a huge page if all of its pages are present and the page cache
+ * has it as one. If it has this page as a small one, make a page table with that.
+ */
+static vm_fault_t fault_map_huge(struct postcopy_region *region, struct vm_fault *vmf,
+				 unsigned long index)
+{
+	unsigned long skip = vmf->pgoff % PTRS_PER_PTE, first = index - skip;
+	vm_fault_t ret = 0;
+	struct folio *folio;
+	int srcu;
+
+	/* Without a page table at hand shmem's method can map a huge page only. */
+	if (!vmf->prealloc_pte || index < skip || region->nr_pages - first < PTRS_PER_PTE)
+		return 0;
+	srcu = srcu_read_lock(&shared_faults);
+	if (postcopy_next_missing(region, first, first + PTRS_PER_PTE) != first + PTRS_PER_PTE)
+		goto out;
+	/* Pairs with the barrier in postcopy_pages_mark(). */
+	smp_rmb();
+	folio = __filemap_get_folio(region->backing->f_mapping, vmf->pgoff,
+				    FGP_LOCK | FGP_NOWAIT, 0);
+	if (IS_ERR_OR_NULL(folio))
+		goto out;
+	/* Not every kernel keeps the dirty bit of a huge page that is unmapped as a whole. */
+	folio_mark_dirty(folio);
+	folio_unlock(folio);
+	folio_put(folio);
+	/* Nobody makes a page table there meanwhile. */
+	if (!mutex_trylock(&region->tables_lock))
+		goto out;
+	if (pmd_none(READ_ONCE(*vmf->pmd)))
+		ret = region->shmem_ops->map_pages(vmf, vmf->pgoff, vmf->pgoff);
+	mutex_unlock(&region->tables_lock);
+out:
+	srcu_read_unlock(&shared_faults, srcu);
+	return ret;
+}
+
 /**
  * postcopy_shared_map_pages() - ->map_pages of a shared region: fault-around
  * @vmf: a read fault
@@ -301,9 +403,10 @@ static bool fault_has_neighbour(struct vm_fault *vmf)
  *
  * Only the run of present pages around the fault is mapped, only if it is not the
  * first access thereabouts, and only where there is a page table: into an empty PMD
- * shmem's method might put a huge page. None goes away meanwhile, see shared.c on
- * collapsing. But whoever maps a memfd himself can have it collapsed, and then page
- * tables of all who map it go away. So nothing is mapped around a fault there.
+ * shmem's method might put a huge page, which must be present as a whole. No page
+ * table goes away meanwhile, see shared.c on collapsing. But whoever maps a memfd
+ * himself can have it collapsed, and then page tables of all who map it go away. So
+ * nothing is mapped around a fault there.
  *
  * Context: as postcopy_private_fault(), and RCU read lock.
  */
@@ -316,8 +419,11 @@ vm_fault_t postcopy_shared_map_pages(struct vm_fault *vmf, pgoff_t first,
 	unsigned long i;
 	int srcu;
 
-	if (index >= region->nr_pages || region->backing_is_memfd ||
-	    pmd_none(*vmf->pmd) || !fault_has_neighbour(vmf))
+	if (index >= region->nr_pages || region->backing_is_memfd)
+		return 0;
+	if (pmd_none(READ_ONCE(*vmf->pmd)))
+		return fault_map_huge(region, vmf, index);
+	if (!fault_has_table(vmf) || !fault_has_neighbour(vmf))
 		return 0;
 	srcu = srcu_read_lock(&shared_faults);
 	if (!test_bit_acquire(index, region->present))

@@ -11,6 +11,7 @@
  * Lock order, outermost first
  *	claim on page indexes (claim.c)
  *	  mmap_lock of the owner or another process that maps it
+ *	    region->tables_lock
  *	    context->lock
  *	      region->lock
  *	        xa_lock of the table of regions, of memfds
@@ -111,6 +112,7 @@ struct postcopy_region {
 	bool backing_is_memfd;	/* which others may map without us */
 	const struct vm_operations_struct *shmem_ops;	/* what ours wrap */
 	struct list_head context_node;	/* context->shared, under context->lock */
+	struct mutex tables_lock;	/* to put anything into an empty PMD */
 
 	/*
 	 * A bit for each page. A set bit says: this page was delivered, so a

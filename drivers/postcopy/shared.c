@@ -8,11 +8,11 @@
  * one becomes a request, in whatever process. The helper maps the same file with
  * shmem's own vm_ops, or has us write to it.
  *
- * VM_MIXEDMAP is set on these VMAs as long as they are ours. It keeps khugepaged
- * and MADV_COLLAPSE away, which would fill the missing pages of a huge page with
- * zeros and map it, and it lets the fault handler map a page of a large folio by
- * itself. With it set there must be no huge mapping: the core would not undo it.
- * VM_DONTEXPAND keeps them away from the helper's mapping.
+ * A flag is set on these VMAs as long as they are ours that keeps khugepaged and
+ * MADV_COLLAPSE away, which would fill the missing pages of a huge page with zeros and
+ * map it. It is VM_DONTEXPAND, as for the helper's mapping; for a memfd, VM_MIXEDMAP,
+ * which lets the fault handler map a page of a large folio without a page table to rely
+ * on. With that set there must be no huge mapping: the core would not undo it.
  *
  * Conversion has to find the VMAs in every process, so a region counts its VMAs
  * by process. Should the memory for a count be lacking, that process keeps our
@@ -133,6 +133,12 @@ const struct vm_operations_struct postcopy_shared_vm_ops = {
 #endif
 };
 
+/* What keeps khugepaged away. */
+static vm_flags_t shared_vm_flag(struct postcopy_region *region)
+{
+	return region->backing_is_memfd ? VM_MIXEDMAP : VM_DONTEXPAND;
+}
+
 /* Map part of the region's file, with shmem's vm_ops. */
 static int shared_map(struct postcopy_region *region, struct vm_area_struct *vma)
 {
@@ -252,7 +258,7 @@ int postcopy_mmap_shared(struct postcopy_context *context,
 	err = shared_map(region, vma);
 	if (!err && !converted) {
 		region->shmem_ops = vma->vm_ops;
-		vm_flags_set(vma, VM_MIXEDMAP);
+		vm_flags_set(vma, shared_vm_flag(region));
 		/*
 		 * remap_file_pages() maps the file of a VMA again, with the
 		 * file's own method: shmem's, which knows no missing pages.
@@ -420,7 +426,7 @@ static int shared_convert_mm(struct postcopy_region *region, struct mm_struct *m
 		if (!postcopy_vma_of(vma, region))
 			continue;
 		vma_start_write(vma);
-		vm_flags_clear(vma, VM_MIXEDMAP);
+		vm_flags_clear(vma, shared_vm_flag(region));
 		vma->vm_ops = region->shmem_ops;
 		vma->vm_private_data = NULL;
 		vma->vm_file->f_mode |= FMODE_READ;

@@ -363,6 +363,76 @@ TEST_F(shared, content_survives_swapping)
 	EXPECT_EQ(0, pages_wrong(&self->r, 0, 256));
 }
 
+/* The helper receives into huge pages of its mapping, and none is present yet. */
+static void receive_huge(struct region *r, char *helper_memory, size_t nr)
+{
+	size_t i;
+
+	madvise(helper_memory, r->length, MADV_HUGEPAGE);
+	for (i = 0; i < nr; i++)
+		page_pattern(r, i, helper_memory + i * PAGE);
+}
+
+TEST_F(shared, a_huge_page_is_mapped_only_while_all_of_it_is_present)
+{
+	struct region *r = &self->r;
+	struct postcopy_range range = pages_range(r, 5, 1);
+	struct access discarded, last;
+	uint64_t nr;
+
+	receive_huge(r, self->helper_memory, NR_PAGES);
+	/* All but the last page */
+	ASSERT_EQ(0, pages_present(r, 0, NR_PAGES - 1));
+	EXPECT_EQ(0, pages_wrong(r, 0, NR_PAGES - 1));
+	EXPECT_EQ((long)HUGE / 1024, smaps_kb(getpid(), r->address, "ShmemPmdMapped"));
+	ASSERT_EQ(0, access_start(&last, ACCESS_READ, page_at(r, NR_PAGES - 1), 0));
+	EXPECT_TRUE(access_wait_blocked(&last));
+
+	ASSERT_EQ(0, pages_discard(r, &range, 1, &nr));
+	ASSERT_EQ(0, access_start(&discarded, ACCESS_READ, page_at(r, 5), 0));
+	EXPECT_TRUE(access_wait_blocked(&discarded));
+	EXPECT_EQ(0, pages_wrong(r, 0, 5));
+	EXPECT_EQ(0, pages_wrong(r, 6, NR_PAGES - 7));
+	EXPECT_EQ(0, smaps_kb(getpid(), r->address, "ShmemPmdMapped"));
+	ASSERT_EQ(0, pages_fill(r, 0, NR_PAGES, NULL));
+	EXPECT_TRUE(access_wait_done(&discarded));
+	EXPECT_TRUE(access_wait_done(&last));
+	EXPECT_EQ(0, pages_wrong(r, 0, NR_PAGES));
+}
+
+TEST_F(shared, a_huge_page_that_is_being_mapped_shows_no_discarded_page)
+{
+	struct region *r = &self->r;
+	struct postcopy_range all = pages_range(r, 0, HUGE / PAGE);
+	struct postcopy_range some = pages_range(r, 0, 2);
+	struct server server;
+	struct access a[8];
+	size_t i, round;
+	uint64_t nr;
+	char *other;
+
+	for (round = 0; round < 20; round++) {
+		ASSERT_EQ(0, pages_discard(r, &all, 1, &nr));
+		receive_huge(r, self->helper_memory, HUGE / PAGE);
+		ASSERT_EQ(0, pages_present(r, 0, HUGE / PAGE));
+		ASSERT_EQ(0, server_start(&server, r));
+		/* Nothing is mapped there yet. */
+		other = mmap(NULL, r->length, PROT_READ | PROT_WRITE, MAP_SHARED, r->context,
+			     r->offset);
+		ASSERT_NE(MAP_FAILED, other);
+		for (i = 0; i < 8; i++)
+			ASSERT_EQ(0, access_start(&a[i], ACCESS_READ,
+						  other + (i % 4) * PAGE, 0));
+		ASSERT_EQ(0, pages_discard(r, &some, 1, &nr));
+		for (i = 0; i < 8; i++) {
+			ASSERT_TRUE(access_wait_done(&a[i]));
+			EXPECT_EQ(page_word(r, i % 4, 0), a[i].value);
+		}
+		EXPECT_EQ(0, server_stop(&server));
+		munmap(other, r->length);
+	}
+}
+
 static void on_sigbus(int sig)
 {
 }
