@@ -8,7 +8,8 @@
  * 14: the helper's part of that.
  * 6:  the owner touches pages that are present, one in each 64 KiB so that
  *     fault-around is of no use, and all in order / the same with userfaultfd's
- *     minor faults, which a helper thread answers with UFFDIO_CONTINUE.
+ *     minor faults, which a helper thread answers with UFFDIO_CONTINUE. The helper has
+ *     huge pages, as umig has, and all of each is present: so the owner gets them too.
  *
  * The data is in the socket before the clock starts: the sender's work is not in
  * any figure. The floor of 4 and 14 is recv() into a buffer in use; of 6, the same
