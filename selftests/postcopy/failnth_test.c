@@ -457,8 +457,8 @@ static int injection_set_up(void)
 }
 
 /*
- * After a fork the page of the thread's rseq area waits to be copied. The kernel writes to it when the
- * thread was preempted, and kills the thread with SIGSEGV if that copy is the one that fails.
+ * After a fork the page of the thread's rseq area waits to be copied. The kernel writes to it when
+ * the thread was preempted, and kills the thread with SIGSEGV if that copy is the one that fails.
  */
 static int rseq_leave(void)
 {
