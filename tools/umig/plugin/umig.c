@@ -4,8 +4,10 @@
  * a process (through its /proc/PID/mem), as a read-only export.
  *
  * Differs from nbdkit's file plugin in that pages of zeros inside the data are announced as zero
- * extents too: a guest's free memory is mostly that. Everything is read with pread(): a mapping
- * would allocate the holes of shmem, and would kill nbdkit if the file shrank.
+ * extents too: a guest's free memory is mostly that. To find them, data is looked at through a
+ * mapping, where most pages show with their first bytes what they are. What is sent is read with
+ * pread(), and so is what cannot be mapped: a hole of shmem would be allocated, and to touch what is
+ * beyond the end of a file that has shrunk would kill nbdkit.
  */
 #define _GNU_SOURCE
 #define NBDKIT_API_VERSION 2
@@ -17,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -31,6 +34,7 @@
 static char *file_path;
 static int file_fd = -1;
 static int64_t file_size;
+static uint8_t *file_map = MAP_FAILED;
 /* Of a process: where in it the export begins. */
 static int is_memory;
 static uint64_t memory_start;
@@ -96,11 +100,14 @@ static int umig_get_ready(void)
 		nbdkit_error("cannot find the size of %s: %m", file_path);
 		return -1;
 	}
+	file_map = mmap(NULL, (size_t)file_size, PROT_READ, MAP_SHARED, file_fd, 0);
 	return 0;
 }
 
 static void umig_unload(void)
 {
+	if (file_map != MAP_FAILED)
+		munmap(file_map, (size_t)file_size);
 	if (file_fd >= 0)
 		close(file_fd);
 	free(file_path);
@@ -165,6 +172,18 @@ static int umig_pread(void *handle, void *buf, uint32_t count, uint64_t offset, 
 	return umig_read(buf, count, offset);
 }
 
+/* Data for looking at it: where it is in the file or, read, in @buf; NULL: an error. */
+static const uint8_t *umig_look(uint8_t *buf, uint64_t count, uint64_t offset)
+{
+	uint64_t ahead = offset % PAGE;
+
+	/* All of it is there if the kernel can say so (since 5.14). */
+	if (file_map != MAP_FAILED &&
+	    !madvise(file_map + offset - ahead, count + ahead, MADV_POPULATE_READ))
+		return file_map + offset;
+	return umig_read(buf, count, offset) ? NULL : buf;
+}
+
 static int page_is_zero(const uint8_t *page, uint64_t length)
 {
 	return !page[0] && !memcmp(page, page + 1, length - 1);
@@ -174,9 +193,10 @@ static int page_is_zero(const uint8_t *page, uint64_t length)
 static int umig_scan_data(struct nbdkit_extents *extents, uint8_t *buf, uint64_t offset,
 			  uint64_t end)
 {
+	const uint8_t *data = umig_look(buf, end - offset, offset);
 	uint64_t at, length;
 
-	if (umig_read(buf, end - offset, offset))
+	if (!data)
 		return -1;
 	for (at = offset; at < end; at += length) {
 		int zero;
@@ -184,7 +204,7 @@ static int umig_scan_data(struct nbdkit_extents *extents, uint8_t *buf, uint64_t
 		length = PAGE - at % PAGE;
 		if (length > end - at)
 			length = end - at;
-		zero = page_is_zero(buf + (at - offset), length);
+		zero = page_is_zero(data + (at - offset), length);
 		if (nbdkit_add_extent(extents, at, length, zero ? NBDKIT_EXTENT_ZERO : 0))
 			return -1;
 	}
