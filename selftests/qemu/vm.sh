@@ -158,7 +158,7 @@ emulator_failed()
 {
 	grep -q "$patching_fault" "$out/console.log" || {
 		grep -qE "$stack_faults" "$out/console.log" &&
-			! grep -q '\[postcopy\]' "$out/console.log"
+			! grep -E -A 200 "$stack_faults" "$out/console.log" | grep -q '\[postcopy\]'
 	}
 }
 
