@@ -6,8 +6,8 @@
  * Differs from nbdkit's file plugin in that pages of zeros inside the data are announced as zero
  * extents too: a guest's free memory is mostly that. To find them, data is looked at through a
  * mapping, where most pages show with their first bytes what they are. What is sent is read with
- * pread(), and so is what cannot be mapped: a hole of shmem would be allocated, and to touch what is
- * beyond the end of a file that has shrunk would kill nbdkit.
+ * pread(), and so is what cannot be mapped: a hole of shmem would be allocated, and to touch what
+ * is beyond the end of a file that has shrunk would kill nbdkit.
  */
 #define _GNU_SOURCE
 #define NBDKIT_API_VERSION 2
