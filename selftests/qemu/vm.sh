@@ -187,7 +187,8 @@ done
 if [ -s "$out/status" ]; then
 	exit "$(cat "$out/status")"
 fi
-tail -n 60 "$out/console.log" >&2 2>/dev/null || true
+# The traces of processes that a test has killed for lack of memory say nothing of the end.
+sed '/invoked oom-killer/,/<\/TASK>/d' "$out/console.log" 2>/dev/null | tail -n 60 >&2 || true
 grep -m 1 'Triple fault' "$out/reset.log" >&2 2>/dev/null || true
 if [ "$SECONDS" -ge "$deadline" ]; then
 	echo "vm.sh: $release: timeout after $timeout s" >&2
