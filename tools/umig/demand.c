@@ -26,6 +26,8 @@
 #include "uplink.h"
 
 #define DEMAND_DEPTH	128
+/* Of pages; the last is for what is thrown away. */
+#define NR_BUFFERS	(DEMAND_DEPTH + 1)
 #define REQUEST_BATCH	64
 
 /* Of what the thread polls, besides the regions. */
@@ -60,6 +62,7 @@ struct want {
  * @request: requests read from a helper fd; from @next_request on not yet turned into wants
  * @split: pages of request[next_request] that have been
  * @best_ns: the shortest time that a read has taken here
+ * @warm_up: a page that is read and thrown away
  */
 struct demand {
 	struct transfer *t;
@@ -72,6 +75,7 @@ struct demand {
 	unsigned int next_request;
 	uint64_t split;
 	uint64_t best_ns;
+	struct source_read warm_up;
 	uint8_t *buffers;
 };
 
@@ -90,8 +94,24 @@ static void demand_disconnect(struct demand *d, const char *why)
 	unsigned int i;
 
 	uplink_lost(&d->up, why);
+	d->warm_up.in_flight = false;
 	for (i = 0; i < DEMAND_DEPTH; i++)
 		demand_ended(d, &d->want[i]);
+}
+
+/*
+ * What is done for the first time takes longest: the server starts a thread, code is read from
+ * disk. It shall not be while a guest waits.
+ */
+static void demand_warm_up(struct demand *d)
+{
+	if (d->warm_up.buf || !d->up.connected)
+		return;
+	d->warm_up.buf = d->buffers + DEMAND_DEPTH * UMIG_PAGE_SIZE;
+	d->warm_up.offset = d->t->regions[0].offset;
+	d->warm_up.length = UMIG_PAGE_SIZE;
+	if (source_read(&d->up.source, &d->warm_up))
+		demand_disconnect(d, d->up.source.error);
 }
 
 static struct want *demand_free_want(struct demand *d)
@@ -319,7 +339,9 @@ static void demand_turn(struct demand *d, struct pollfd *fds, bool released)
 
 	demand_collect(d);
 	demand_take(d);
-	if (d->up.connected && released)
+	if (!released)
+		demand_warm_up(d);
+	else if (d->up.connected)
 		due = demand_submit(d);
 	now = now_ns();
 	if (!d->up.connected)
@@ -369,7 +391,7 @@ void *demand_thread(void *arg)
 	unsigned int i;
 
 	if (d)
-		d->buffers = aligned_alloc(UMIG_PAGE_SIZE, DEMAND_DEPTH * UMIG_PAGE_SIZE);
+		d->buffers = aligned_alloc(UMIG_PAGE_SIZE, NR_BUFFERS * UMIG_PAGE_SIZE);
 	if (!d || !fds || !d->buffers) {
 		log_error("cannot serve faults: no memory");
 		transfer_fail(t, UMIG_FAILED);

@@ -272,7 +272,11 @@ int recv_wait_loaded(struct recv *r)
 		if (ret)
 			return recv_lost(r, ret < 0 ? ret : -EPROTO);
 	}
-	if (!qemu_run_state(&r->qmp, state, sizeof(state)) && !strcmp(state, "running")) {
+	if (recv_take_events(r)) {
+		recv_refuse(r, "the destination QEMU has ended: %s", r->qmp.error);
+		return -EPIPE;
+	}
+	if (r->guest_runs) {
 		/* Cannot be after stop; if it were, two guests could run. */
 		recv_refuse(r, "the destination guest has started by itself; it must be ended");
 		return -EIO;

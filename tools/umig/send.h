@@ -51,6 +51,7 @@ struct send {
 	/* The digest thread's; valid after the join. */
 	pthread_t digest_thread;
 	bool digest_started;
+	bool digest_made;
 	volatile bool digest_stop;
 	int ram_fd;
 	int digest_error;

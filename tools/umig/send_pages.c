@@ -5,12 +5,27 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "send.h"
 #include "umig.h"
 
 /* The receiver says PROGRESS twice a second. */
 #define SILENCE_MS	30000U
+
+static void send_make_digest(struct send *s)
+{
+	s->digest_error = digest_file(s->ram_fd, s->ram.size, &s->digest_stop, &s->digest);
+	s->digest_made = true;
+}
+
+static void *send_digest(void *arg)
+{
+	/* The page server and the guests go first. */
+	setpriority(PRIO_PROCESS, 0, 10);
+	send_make_digest(arg);
+	return NULL;
+}
 
 static void send_resumed(struct send *s, const struct control_message *msg)
 {
@@ -21,6 +36,8 @@ static void send_resumed(struct send *s, const struct control_message *msg)
 	s->resumed = true;
 	s->downtime_ms = (double)(now_ns() - s->stop_ns) / 1e6;
 	s->resume_ms = msg->resume_ms;
+	/* Not before: nothing is to run beside what lets the guest run again. */
+	s->digest_started = !pthread_create(&s->digest_thread, NULL, send_digest, s);
 	if (s->was_running)
 		log_info("the guest runs at the destination; downtime %.1f ms", s->downtime_ms);
 	else
@@ -35,6 +52,8 @@ static int send_end(struct send *s)
 	if (s->digest_started)
 		pthread_join(s->digest_thread, NULL);
 	s->digest_started = false;
+	if (!s->digest_made)
+		send_make_digest(s);
 	if (s->digest_error) {
 		log_error("cannot compute the digest of %s: %s", s->ram.path,
 			  strerror(-s->digest_error));

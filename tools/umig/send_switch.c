@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "address.h"
 #include "send.h"
@@ -96,16 +95,6 @@ int send_wait_state(struct send *s)
 	return s->state.error;
 }
 
-static void *send_digest(void *arg)
-{
-	struct send *s = arg;
-
-	/* The page server and the guests go first. */
-	setpriority(PRIO_PROCESS, 0, 10);
-	s->digest_error = digest_file(s->ram_fd, s->ram.size, &s->digest_stop, &s->digest);
-	return NULL;
-}
-
 /* From HELLO to LOADED: everything before the commit point. Return: 0 or -errno. */
 int send_prepare(struct send *s)
 {
@@ -156,10 +145,6 @@ int send_prepare(struct send *s)
 		link_send_error(&s->link, CONTROL_FAILED, "the source QEMU's migration failed");
 		return ret;
 	}
-	if (!pthread_create(&s->digest_thread, NULL, send_digest, s))
-		s->digest_started = true;
-	else
-		return -EAGAIN;
 	ret = send_expect(s, CONTROL_LOADED);
 	if (!ret && send_is_interrupted(s)) {
 		log_error("migration stopped by a signal");
