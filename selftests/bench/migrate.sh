@@ -112,13 +112,33 @@ end_guests()
 		"$work"/*.log /dev/shm/source.ram
 }
 
+# source_of COMMAND... - starts it; again if the emulator has spoilt its guest before anything was measured
+source_of()
+{
+	local try
+
+	for try in 1 2 3; do
+		"$@" -qmp "$(listening source)" >/dev/null && return
+		echo "# the source does not run, try $try" >&2
+		kill -9 "$source_pid" 2>/dev/null
+		wait "$source_pid" 2>/dev/null
+		rm -f "$work"/source.* /dev/shm/source.ram
+	done
+	die "the source does not run"
+}
+
+their_source()
+{
+	vmm_start source share=off "$@" && within 100 guest_beyond source 0
+}
+
 # ours - prints DOWNTIME-MS TOTAL-MS PAGES
 ours()
 {
 	local send recv pages
 
 	unset memory_backend
-	source_start -qmp "$(listening source)" >/dev/null || die "the source does not run"
+	source_of source_start
 	destination_start -qmp "$(listening destination)" || die "no destination"
 	listen_to_both
 	"$umig" recv --qmp "$work/destination.qmp" --listen "unix:$work/control" \
@@ -145,8 +165,7 @@ theirs()
 
 	# shellcheck disable=SC2034 # vmm_start reads it
 	memory_backend=memory-backend-ram
-	vmm_start source share=off -qmp "$(listening source)" || die "no source"
-	within 150 guest_beyond source 0 || die "the source does not run"
+	source_of their_source
 	vmm_start destination share=off -incoming defer -qmp "$(listening destination)" ||
 		die "no destination"
 	listen_to_both

@@ -30,6 +30,9 @@
 #define NR_BUFFERS	(DEMAND_DEPTH + 1)
 #define REQUEST_BATCH	64
 
+/* What a VMM touches while it loads device state comes in such pieces, aligned. */
+#define NEIGHBOURS	4
+
 /* Of what the thread polls, besides the regions. */
 #define OTHER_FDS	4
 
@@ -43,11 +46,13 @@
 
 /*
  * One page that somebody waits for; free if region is NULL.
+ * @ahead: nobody waits for it yet
  * @reserved: background leaves it out as long as it is being read here
  * @patience_ns: until then it may come in the background; 0: it is not on its way there
  */
 struct want {
 	struct region *region;
+	bool ahead;
 	bool reserved;
 	uint64_t page;
 	uint64_t time_ns;
@@ -125,6 +130,42 @@ static struct want *demand_free_want(struct demand *d)
 	return NULL;
 }
 
+/* There is room. Return: false: background was faster. */
+static bool demand_want(struct demand *d, struct region *r, uint64_t page, uint64_t time_ns,
+			bool ahead)
+{
+	struct want *w;
+
+	if (page >= r->set.nr_pages || pageset_is_present(&r->set, page))
+		return false;
+	w = demand_free_want(d);
+	w->region = r;
+	w->ahead = ahead;
+	w->page = page;
+	w->time_ns = time_ns;
+	w->not_before_ns = 0;
+	w->patience_ns = 0;
+	w->backoff_ms = 0;
+	d->nr_wants++;
+	return true;
+}
+
+/*
+ * Pages that will be touched next. Later that is background's business; and a page that is there is
+ * not recorded when the guest touches it.
+ */
+static void demand_want_neighbours(struct demand *d, struct region *r, uint64_t page)
+{
+	uint64_t first = page - page % NEIGHBOURS, i;
+
+	if (atomic_load(&d->t->background_started_ns) || d->t->record)
+		return;
+	for (i = first; i < first + NEIGHBOURS && d->nr_wants < DEMAND_DEPTH; i++) {
+		if (i != page)
+			demand_want(d, r, i, 0, true);
+	}
+}
+
 /* Turns the requests that were read into wants, as far as there is room. */
 static void demand_take(struct demand *d)
 {
@@ -137,19 +178,10 @@ static void demand_take(struct demand *d)
 			d->next_request++;
 			d->split = 0;
 		}
-		/* Background was faster. */
-		if (page >= r->set.nr_pages || pageset_is_present(&r->set, page))
+		if (!demand_want(d, r, page, req->time_ns, false))
 			continue;
-		struct want *w = demand_free_want(d);
-
-		w->region = r;
-		w->page = page;
-		w->time_ns = req->time_ns;
-		w->not_before_ns = 0;
-		w->patience_ns = 0;
-		w->backoff_ms = 0;
-		d->nr_wants++;
 		transfer_follow(d->t, r, page);
+		demand_want_neighbours(d, r, page);
 	}
 }
 
@@ -200,6 +232,10 @@ static void demand_answered(struct demand *d, struct want *w)
 	uint64_t now = now_ns();
 	uint64_t ns = now > w->time_ns ? now - w->time_ns : 0;
 
+	if (w->ahead) {
+		demand_drop(d, w);
+		return;
+	}
 	latency_add(&d->t->demand_latency, ns);
 	transfer_note_fault(d->t, w->region->offset + w->page * UMIG_PAGE_SIZE, ns);
 	demand_drop(d, w);
@@ -272,6 +308,13 @@ static void demand_complete(struct demand *d, struct want *w)
 	uint64_t ns;
 	int ret;
 
+	if (w->ahead) {
+		demand_ended(d, w);
+		if (!w->read.error)
+			fill_data(t, r, w->page, 1, w->read.buf);
+		demand_drop(d, w);
+		return;
+	}
 	if (w->read.error) {
 		demand_ended(d, w);
 		transfer_unreadable(t, w->region, w->page, 1, w->read.error);
@@ -311,19 +354,29 @@ static bool demand_is_stuck(struct demand *d, uint64_t now)
 	return false;
 }
 
-static void demand_notify(struct demand *d, short revents)
+/* @error: of the connection */
+static void demand_complete_all(struct demand *d, bool ahead, int error)
 {
 	unsigned int i;
-	int ret = source_notify(&d->up.source, revents);
 
 	for (i = 0; i < DEMAND_DEPTH; i++) {
-		if (d->want[i].region && d->want[i].read.completed) {
-			/* Aborted with the connection: not an answer of the source. */
-			if (ret && d->want[i].read.error)
-				continue;
-			demand_complete(d, &d->want[i]);
-		}
+		struct want *w = &d->want[i];
+
+		if (!w->region || !w->read.completed || w->ahead != ahead)
+			continue;
+		/* Aborted with the connection: not an answer of the source. */
+		if (error && w->read.error)
+			continue;
+		demand_complete(d, w);
 	}
+}
+
+static void demand_notify(struct demand *d, short revents)
+{
+	int ret = source_notify(&d->up.source, revents);
+
+	demand_complete_all(d, false, ret);
+	demand_complete_all(d, true, ret);
 	if (ret)
 		demand_disconnect(d, d->up.source.error);
 }

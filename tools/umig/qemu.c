@@ -181,6 +181,28 @@ int qemu_restore_caps(struct qmp *q, const struct qemu_cap *caps)
 	return qemu_apply_caps(q, caps, true);
 }
 
+/* Those that have arrived; never waits. Return: 0 or -errno (QEMU is gone). */
+int qemu_take_events(struct qmp *q, struct qemu_events *e)
+{
+	int ret = qmp_pump(q);
+	json_t *event;
+
+	while ((event = qmp_next_event(q))) {
+		const char *name = json_string_value(json_object_get(event, "event")) ?: "";
+		json_t *data = json_object_get(event, "data");
+
+		if (!strcmp(name, "STOP") && !e->stop_ns)
+			e->stop_ns = now_ns();
+		else if (!strcmp(name, "RESUME"))
+			e->runs = true;
+		else if (!strcmp(name, "MIGRATION"))
+			snprintf(e->migration, sizeof(e->migration), "%s",
+				 json_string_value(json_object_get(data, "status")) ?: "");
+		json_decref(event);
+	}
+	return ret;
+}
+
 int qemu_run_state(struct qmp *q, char *state, size_t size)
 {
 	json_t *ret;

@@ -31,6 +31,19 @@ struct qemu_cap {
 	int former;
 };
 
+/**
+ * struct qemu_events - what QEMU has said by itself
+ * @stop_ns: when the guest was stopped first, by umig's clock; 0: it was not
+ * @runs: the guest was resumed
+ * @migration: the last state of a migration, with the capability events
+ */
+struct qemu_events {
+	uint64_t stop_ns;
+	bool runs;
+	char migration[32];
+};
+
+int qemu_take_events(struct qmp *q, struct qemu_events *e);
 int qemu_find_ram(struct qmp *q, const char *side, struct qemu_ram *ram);
 int qemu_check_caps(struct qmp *q, const char *side, struct qemu_cap *caps);
 int qemu_set_caps(struct qmp *q, const struct qemu_cap *caps);

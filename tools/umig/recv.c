@@ -176,6 +176,7 @@ int recv_init(struct recv *r)
 	r->caps[1] = (struct qemu_cap){ .name = "late-block-activate", .want = true };
 	r->caps[2] = (struct qemu_cap){ .name = "return-path" };
 	r->caps[3] = (struct qemu_cap){ .name = "multifd" };
+	r->caps[4] = (struct qemu_cap){ .name = "events", .want = true };
 	r->signal_fd = umig_signal_fd();
 	progress_init(&r->progress, r->json);
 	if (r->signal_fd < 0)

@@ -57,7 +57,7 @@ struct recv {
 	uint64_t state_end_ns;
 	double load_ms;
 	double resume_ms;
-	bool guest_runs;
+	struct qemu_events events;
 	bool go;
 	bool precopy_runs;
 	bool resumed;
@@ -91,7 +91,6 @@ do {										\
 
 void recv_defaults(struct recv *r);
 int recv_option(struct recv *r, int c, const char *value);
-int recv_take_events(struct recv *r);
 int recv_frame(struct recv *r, struct link *link, int timeout_ms, struct control_frame *frame);
 int recv_message(struct recv *r, struct link *link, int timeout_ms, struct control_message *msg);
 int recv_accept(struct recv *r, struct control_message *msg);

@@ -10,22 +10,6 @@
 #include "recv.h"
 #include "umig.h"
 
-/* Looks for RESUME: the guest runs. Return: 0 or -errno (QEMU is gone). */
-int recv_take_events(struct recv *r)
-{
-	int ret = qmp_pump(&r->qmp);
-	json_t *event;
-
-	while ((event = qmp_next_event(&r->qmp))) {
-		const char *name = json_string_value(json_object_get(event, "event"));
-
-		if (name && !strcmp(name, "RESUME"))
-			r->guest_runs = true;
-		json_decref(event);
-	}
-	return ret;
-}
-
 /*
  * The next frame of the link. Return: 1; 0 none within @timeout_ms; -EINTR a signal; -EPIPE the
  * destination QEMU is gone; another -errno: the connection is of no use any more.
@@ -46,10 +30,8 @@ int recv_frame(struct recv *r, struct link *link, int timeout_ms,
 		return -errno;
 	if (fds[1].revents)
 		return -EINTR;
-	if (fds[2].revents) {
-		if (recv_take_events(r))
-			return -EPIPE;
-	}
+	if (fds[2].revents && qemu_take_events(&r->qmp, &r->events))
+		return -EPIPE;
 	if (fds[0].revents)
 		ret = link_receive(link);
 	return ret ? ret : link_next(link, frame);

@@ -233,30 +233,47 @@ static int recv_state(struct recv *r)
 	}
 }
 
-/* Waits until QEMU has loaded everything. */
+/* Asks QEMU how far it is. Return: 1 it has loaded everything, 0, or -errno, having said why. */
+static int recv_ask_loaded(struct recv *r)
+{
+	char state[64], error[256];
+	int ret = qemu_migration_state(&r->qmp, state, sizeof(state), error, sizeof(error));
+
+	if (ret) {
+		recv_refuse(r, "the destination QEMU cannot load the device state: %s; "
+			       "its own messages say why",
+			    r->qmp.error);
+		return ret;
+	}
+	if (!strcmp(state, "failed")) {
+		recv_refuse(r, "the destination QEMU cannot load the device state: %s", error);
+		return -EIO;
+	}
+	return !strcmp(state, "completed");
+}
+
+/*
+ * Waits until QEMU has loaded everything. It says so by itself: while it loads and a guest waits it
+ * is not asked more often than ten times a second.
+ */
 int recv_wait_loaded(struct recv *r)
 {
 	uint64_t deadline = now_ns() + r->timeout_s * 1000000000ULL;
-	char state[64], error[256];
+	uint64_t asked_ns = now_ns();
 
 	for (;;) {
 		struct control_message msg;
-		int ret = qemu_migration_state(&r->qmp, state, sizeof(state), error,
-					       sizeof(error));
+		int ret;
 
-		if (ret) {
-			recv_refuse(r, "the destination QEMU cannot load the device state: %s; "
-				       "its own messages say why",
-				    r->qmp.error);
-			return ret;
-		}
-		if (!strcmp(state, "completed"))
+		if (qemu_take_events(&r->qmp, &r->events))
+			return recv_lost(r, -EPIPE);
+		if (!strcmp(r->events.migration, "completed"))
 			break;
-		if (!strcmp(state, "failed")) {
-			recv_refuse(r, "the destination QEMU cannot load the device state: %s",
-				    error);
-			return -EIO;
-		}
+		ret = recv_message(r, r->link, 100, &msg);
+		if (ret > 0 && msg.type == CONTROL_ERROR)
+			log_error("the sender gives up: %s", msg.text);
+		if (ret)
+			return recv_lost(r, ret < 0 ? ret : -EPROTO);
 		if (atomic_load(&r->transfer.exit_code)) {
 			recv_refuse(r, "the destination's memory cannot be filled");
 			return -EIO;
@@ -266,17 +283,17 @@ int recv_wait_loaded(struct recv *r)
 				    "gave up after %" PRIu64 " s", r->timeout_s);
 			return -ETIMEDOUT;
 		}
-		ret = recv_message(r, r->link, 1, &msg);
-		if (ret > 0 && msg.type == CONTROL_ERROR)
-			log_error("the sender gives up: %s", msg.text);
+		if (now_ns() - asked_ns < 100000000ULL && strcmp(r->events.migration, "failed"))
+			continue;
+		ret = recv_ask_loaded(r);
+		if (ret < 0)
+			return ret;
 		if (ret)
-			return recv_lost(r, ret < 0 ? ret : -EPROTO);
+			break;
+		asked_ns = now_ns();
 	}
-	if (recv_take_events(r)) {
-		recv_refuse(r, "the destination QEMU has ended: %s", r->qmp.error);
-		return -EPIPE;
-	}
-	if (r->guest_runs) {
+	/* Said before that it has loaded everything, and so here by now. */
+	if (r->events.runs) {
 		/* Cannot be after stop; if it were, two guests could run. */
 		recv_refuse(r, "the destination guest has started by itself; it must be ended");
 		return -EIO;

@@ -202,6 +202,7 @@ void send_init(struct send *s)
 	s->caps[1] = (struct qemu_cap){ .name = "return-path" };
 	s->caps[2] = (struct qemu_cap){ .name = "multifd" };
 	s->caps[3] = (struct qemu_cap){ .name = "pause-before-switchover" };
+	s->caps[4] = (struct qemu_cap){ .name = "events", .want = true };
 	s->started_ns = now_ns();
 	s->signal_fd = umig_signal_fd();
 	progress_init(&s->progress, s->json);

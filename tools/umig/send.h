@@ -66,7 +66,7 @@ struct send {
 	uint64_t nr_dirty;
 
 	uint64_t started_ns;
-	uint64_t stop_ns;
+	struct qemu_events events;
 	double downtime_ms;
 	double resume_ms;
 	uint64_t demand;
@@ -90,7 +90,6 @@ int send_connect(struct send *s, unsigned int timeout_ms);
 int send_connect_first(struct send *s);
 int send_hello(struct send *s);
 int send_reconnect(struct send *s);
-int send_take_events(struct send *s);
 int send_check_source(struct send *s);
 int send_start_migration(struct send *s);
 int send_check_migrated(struct send *s);

@@ -69,7 +69,7 @@ int send_wait_message(struct send *s, unsigned int timeout_ms, struct control_me
 			snprintf(error, size, "stopped by a signal");
 			return -EINTR;
 		}
-		if (fds[2].revents && send_take_events(s)) {
+		if (fds[2].revents && qemu_take_events(&s->qmp, &s->events)) {
 			snprintf(error, size, "the source QEMU: %s", s->qmp.error);
 			return -EPIPE;
 		}
@@ -169,7 +169,7 @@ int send_connect_first(struct send *s)
 			log_error("stopped by a signal before the receiver came");
 			return -EINTR;
 		}
-		if (send_take_events(s)) {
+		if (qemu_take_events(&s->qmp, &s->events)) {
 			log_error("the source QEMU has ended: %s", s->qmp.error);
 			return -EPIPE;
 		}

@@ -34,7 +34,7 @@ static void send_resumed(struct send *s, const struct control_message *msg)
 		return;
 	}
 	s->resumed = true;
-	s->downtime_ms = (double)(now_ns() - s->stop_ns) / 1e6;
+	s->downtime_ms = (double)(now_ns() - s->events.stop_ns) / 1e6;
 	s->resume_ms = msg->resume_ms;
 	/* Not before: nothing is to run beside what lets the guest run again. */
 	s->digest_started = !pthread_create(&s->digest_thread, NULL, send_digest, s);

@@ -187,8 +187,8 @@ static int precopy_next_round(struct send *s, uint64_t *nr_dirty)
 	log_info("round %u: %" PRIu64 " pages were written to; the guest stood still for %.1f ms",
 		 s->round, *nr_dirty, (double)(now_ns() - begin) / 1e6);
 	/* That STOP was not the switchover. */
-	ret = send_take_events(s);
-	s->stop_ns = 0;
+	ret = qemu_take_events(&s->qmp, &s->events);
+	s->events.stop_ns = 0;
 	if (!ret)
 		ret = precopy_send_dirty(s);
 	if (!ret)

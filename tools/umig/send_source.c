@@ -16,22 +16,6 @@
 /* The name under which QEMU gets the socket for its device state. */
 #define SEND_FD_NAME	"umig-state"
 
-/* Looks for STOP: from then on the guest stands still. Return: 0 or -errno (QEMU is gone). */
-int send_take_events(struct send *s)
-{
-	int ret = qmp_pump(&s->qmp);
-	json_t *event;
-
-	while ((event = qmp_next_event(&s->qmp))) {
-		const char *name = json_string_value(json_object_get(event, "event"));
-
-		if (name && !strcmp(name, "STOP") && !s->stop_ns)
-			s->stop_ns = now_ns();
-		json_decref(event);
-	}
-	return ret;
-}
-
 int send_check_source(struct send *s)
 {
 	char state[64], error[256];
@@ -108,6 +92,8 @@ int send_start_migration(struct send *s)
 	if (ret)
 		return ret;
 	s->migrating = true;
+	/* Of an earlier migration. */
+	s->events.migration[0] = '\0';
 	ret = qmp_command(&s->qmp, "migrate", json_pack("{s:s}", "uri", "fd:" SEND_FD_NAME), NULL);
 	if (ret)
 		log_error("the source QEMU does not migrate: %s", s->qmp.error);
@@ -124,15 +110,19 @@ int send_check_migrated(struct send *s)
 	int ret;
 
 	do {
-		ret = qemu_migration_state(&s->qmp, state, sizeof(state), error, sizeof(error));
+		ret = qemu_take_events(&s->qmp, &s->events);
+		/* It says so by itself; asked, it would have less time for the guest's end here. */
+		if (!ret && strcmp(s->events.migration, "completed"))
+			ret = qemu_migration_state(&s->qmp, state, sizeof(state), error,
+						   sizeof(error));
 		if (ret) {
 			log_error("migration failed: the source QEMU: %s", s->qmp.error);
 			return ret;
 		}
-		if (!strcmp(state, "completed")) {
-			ret = send_take_events(s);
-			if (!s->stop_ns)
-				s->stop_ns = now_ns();
+		if (!strcmp(s->events.migration, "completed") || !strcmp(state, "completed")) {
+			ret = qemu_take_events(&s->qmp, &s->events);
+			if (!s->events.stop_ns)
+				s->events.stop_ns = now_ns();
 			return ret;
 		}
 		if (!qemu_migration_is_active(state))
@@ -210,6 +200,6 @@ int send_recover(struct send *s)
 	log_error("the source guest is %s%s; "
 		  "nothing is lost, the destination QEMU can be thrown away",
 		  s->was_running ? "running" : "paused",
-		  s->was_running && s->stop_ns ? " again" : "");
+		  s->was_running && s->events.stop_ns ? " again" : "");
 	return UMIG_SOURCE_RUNS;
 }

@@ -64,7 +64,7 @@ int send_wait_state(struct send *s)
 
 		if (poll(fds, 4, 1000) < 0 && errno != EINTR)
 			return -errno;
-		if (fds[2].revents && send_take_events(s)) {
+		if (fds[2].revents && qemu_take_events(&s->qmp, &s->events)) {
 			log_error("migration failed: the source QEMU: %s", s->qmp.error);
 			return -EPIPE;
 		}

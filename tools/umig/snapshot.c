@@ -250,7 +250,7 @@ static int snapshot_guest(struct snapshot_job *job)
 		snapshot_remove(job);
 		return UMIG_UNKNOWN;
 	}
-	paused_ms = s->stop_ns ? (double)(now_ns() - s->stop_ns) / 1e6 : 0;
+	paused_ms = s->events.stop_ns ? (double)(now_ns() - s->events.stop_ns) / 1e6 : 0;
 	if (!ret)
 		ret = snapshot_finish(job);
 	progress_end(&s->progress);

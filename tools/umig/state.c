@@ -32,7 +32,7 @@ static void *state_read(void *arg)
 	struct state_reader *s = arg;
 	XXH64_state_t *hash = XXH64_createState();
 	uint8_t *buf = malloc(STATE_READ);
-	uint64_t one = 1;
+	eventfd_t end;
 
 	if (!hash || !buf)
 		s->error = -ENOMEM;
@@ -55,10 +55,10 @@ static void *state_read(void *arg)
 		s->sum = XXH64_digest(hash);
 	/* QEMU sees its migration fail at once instead of filling a socket nobody reads. */
 	shutdown(s->fd, SHUT_RDWR);
+	eventfd_write(s->done_fd, 1);
+	eventfd_read(s->end_fd, &end);
 	XXH64_freeState(hash);
 	free(buf);
-	if (write(s->done_fd, &one, sizeof(one)) < 0 && !s->error)
-		s->error = -errno;
 	return NULL;
 }
 
@@ -72,7 +72,9 @@ int state_reader_start(struct state_reader *s, int fd, state_sink sink, void *ar
 	s->sink = sink;
 	s->sink_arg = arg;
 	s->done_fd = eventfd(0, EFD_CLOEXEC);
-	ret = s->done_fd < 0 ? errno : pthread_create(&s->thread, NULL, state_read, s);
+	s->end_fd = eventfd(0, EFD_CLOEXEC);
+	ret = s->done_fd < 0 || s->end_fd < 0 ? errno :
+		pthread_create(&s->thread, NULL, state_read, s);
 	s->started = !ret;
 	return -ret;
 }
@@ -81,8 +83,10 @@ void state_reader_stop(struct state_reader *s)
 {
 	if (s->started) {
 		shutdown(s->fd, SHUT_RDWR);
+		eventfd_write(s->end_fd, 1);
 		pthread_join(s->thread, NULL);
 		close(s->done_fd);
+		close(s->end_fd);
 		close(s->fd);
 	}
 	s->started = false;
@@ -129,8 +133,10 @@ static void *state_write(void *arg)
 		if (ret && !s->error)
 			s->error = ret;
 	}
-	pthread_mutex_unlock(&s->lock);
 	shutdown(s->fd, SHUT_WR);
+	while (!s->stopped)
+		pthread_cond_wait(&s->more, &s->lock);
+	pthread_mutex_unlock(&s->lock);
 	return NULL;
 }
 
@@ -219,6 +225,7 @@ void state_writer_stop(struct state_writer *s)
 	pthread_mutex_lock(&s->lock);
 	if (!s->error && !(s->finished && !s->first))
 		s->error = -ECANCELED;
+	s->stopped = true;
 	pthread_cond_signal(&s->more);
 	pthread_mutex_unlock(&s->lock);
 	shutdown(s->fd, SHUT_RDWR);

@@ -15,12 +15,14 @@ typedef int (*state_sink)(void *arg, const void *data, uint32_t length);
 
 /**
  * struct state_reader - a thread that hands what QEMU writes to a sink
- * @done_fd: eventfd, readable once the thread is at its end
+ * @done_fd: eventfd, readable once all is handed over
+ * @end_fd: eventfd, the thread ends when it is readable; not while a guest waits
  * @error: 0 or -errno, valid then, as @bytes and @sum are
  */
 struct state_reader {
 	int fd;
 	int done_fd;
+	int end_fd;
 	state_sink sink;
 	void *sink_arg;
 	pthread_t thread;
@@ -40,6 +42,7 @@ struct state_piece;
  * struct state_writer - a queue of device state and a thread that writes it to QEMU
  *
  * @held: nothing is written yet
+ * @stopped: the thread is to end; not when it has written all, while QEMU loads that
  *
  * The queue is what keeps the two QEMUs apart: the destination may stop reading because it waits
  * for a page, which comes only after the source has finished writing.
@@ -55,6 +58,7 @@ struct state_writer {
 	uint64_t queued;
 	bool finished;
 	bool held;
+	bool stopped;
 	int error;
 	uint64_t bytes;
 	XXH64_state_t *hash;

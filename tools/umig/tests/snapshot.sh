@@ -69,12 +69,12 @@ source_stop() {
 	kill "$source_pid"
 	wait "$source_pid" 2>/dev/null
 }
-# Pages in the order they were read
+# Pages in the order they were read, without the one that demand begins with and throws away
 pages_read() {
 	sed -n 's/.* Read .*offset=\(0x[0-9a-f]*\) count=\(0x[0-9a-f]*\).*/\1 \2/p' "$tmp/log" |
 		while read -r offset count; do
 			seq $((offset / 4096)) $(((offset + count) / 4096 - 1))
-		done
+		done | tail -n +2
 }
 pages_in_set() {
 	python3 -c "import json
@@ -96,6 +96,14 @@ restore_into replay --from "nbd+unix:///?socket=$tmp/l" --replay --connections 1
 	cmp <(pages_in_set) <(pages_read | head -n "$n")
 ok $? "restore.replay_reads_the_working_set_first_and_in_its_order" "$tmp/err"
 source_stop
+source_start rdelay=4ms
+fake_vcpus=1 restore_into ahead --from "nbd+unix:///?socket=$tmp/l" &&
+	fake_is_whole "$tmp/snap/ram.raw"
+ok $? "restore.with_a_guest_that_faults_brings_every_page" "$tmp/err"
+source_stop
+first=$(pages_read | head -n 1)
+cmp <(pages_read | head -n 4 | sort -n) <(seq $((first / 4 * 4)) $((first / 4 * 4 + 3))) >"$tmp/err"
+ok $? "restore.reads_the_neighbours_of_a_page_while_devices_are_loaded" "$tmp/err"
 for set in '' '[]' '{"umig_working_set":1,"page_size":4096,"pages":16384,"runs":[[16000,385]]}' \
 	'{"umig_working_set":1,"page_size":4096,"pages":99,"runs":[]}'; do
 	printf '%s' "$set" >"$tmp/snap/working_set.json"
