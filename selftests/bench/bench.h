@@ -42,7 +42,7 @@ struct row {
 
 void row_print(const struct row *row);
 
-#define ROUNDS_MAX	11
+#define ROUNDS_MAX	33
 
 /* Sorts them. */
 double median(double *values, size_t nr);

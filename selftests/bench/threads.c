@@ -152,5 +152,5 @@ void bench_threads(void)
 		.more_is_better = true,
 	};
 
-	row_rounds(&row, 11, rate_ours, rate_rival);
+	row_rounds(&row, 33, rate_ours, rate_rival);
 }
