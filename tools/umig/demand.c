@@ -119,6 +119,17 @@ static void demand_warm_up(struct demand *d)
 		demand_disconnect(d, d->up.source.error);
 }
 
+static struct want *demand_find_want(struct demand *d, const struct region *r, uint64_t page)
+{
+	unsigned int i;
+
+	for (i = 0; i < DEMAND_DEPTH && d->nr_wants; i++) {
+		if (d->want[i].region == r && d->want[i].page == page)
+			return &d->want[i];
+	}
+	return NULL;
+}
+
 static struct want *demand_free_want(struct demand *d)
 {
 	unsigned int i;
@@ -130,7 +141,10 @@ static struct want *demand_free_want(struct demand *d)
 	return NULL;
 }
 
-/* There is room. Return: false: background was faster. */
+/*
+ * There is room. One want for a page, or the second would take the page that the first has
+ * reserved for one that background is receiving (place.c). Return: false: background was faster.
+ */
 static bool demand_want(struct demand *d, struct region *r, uint64_t page, uint64_t time_ns,
 			bool ahead)
 {
@@ -138,15 +152,21 @@ static bool demand_want(struct demand *d, struct region *r, uint64_t page, uint6
 
 	if (page >= r->set.nr_pages || pageset_is_present(&r->set, page))
 		return false;
-	w = demand_free_want(d);
-	w->region = r;
-	w->ahead = ahead;
-	w->page = page;
-	w->time_ns = time_ns;
-	w->not_before_ns = 0;
-	w->patience_ns = 0;
-	w->backoff_ms = 0;
-	d->nr_wants++;
+	w = demand_find_want(d, r, page);
+	if (!w) {
+		w = demand_free_want(d);
+		w->region = r;
+		w->ahead = true;
+		w->page = page;
+		w->not_before_ns = 0;
+		w->patience_ns = 0;
+		w->backoff_ms = 0;
+		d->nr_wants++;
+	}
+	if (w->ahead) {
+		w->ahead = ahead;
+		w->time_ns = time_ns;
+	}
 	return true;
 }
 
@@ -269,28 +289,45 @@ static bool demand_reserve(struct demand *d, struct want *w, uint64_t now)
 	return w->patience_ns <= now;
 }
 
+/*
+ * Starts the read of a page, or finds that it is not due yet, and then makes @due the earlier of
+ * both (0: none). Return: 0, or -1: the connection is of no use any more.
+ */
+static int demand_submit_want(struct demand *d, struct want *w, uint64_t now, uint64_t *due)
+{
+	uint64_t then = 0;
+
+	if (w->not_before_ns > now) {
+		then = w->not_before_ns;
+	} else if (!demand_reserve(d, w, now)) {
+		/* Background brings it. */
+		if (w->ahead)
+			demand_drop(d, w);
+		else
+			then = w->patience_ns;
+	} else {
+		w->read.offset = w->region->offset + w->page * UMIG_PAGE_SIZE;
+		w->read.length = UMIG_PAGE_SIZE;
+		return source_read(&d->up.source, &w->read);
+	}
+	if (then)
+		*due = *due ? min_u64(*due, then) : then;
+	return 0;
+}
+
 /* Starts reads; returns when the next postponed one is due (or 0). */
 static uint64_t demand_submit(struct demand *d)
 {
 	uint64_t now = now_ns(), due = 0;
 	unsigned int i;
 
-	for (i = 0; i < DEMAND_DEPTH && d->nr_wants; i++) {
-		struct want *w = &d->want[i];
+	/* First all that somebody waits for, then the others. */
+	for (i = 0; i < 2 * DEMAND_DEPTH && d->nr_wants; i++) {
+		struct want *w = &d->want[i % DEMAND_DEPTH];
 
-		if (!w->region || w->read.in_flight)
+		if (!w->region || w->read.in_flight || (w->ahead && i < DEMAND_DEPTH))
 			continue;
-		if (w->not_before_ns > now) {
-			due = due ? min_u64(due, w->not_before_ns) : w->not_before_ns;
-			continue;
-		}
-		if (!demand_reserve(d, w, now)) {
-			due = due ? min_u64(due, w->patience_ns) : w->patience_ns;
-			continue;
-		}
-		w->read.offset = w->region->offset + w->page * UMIG_PAGE_SIZE;
-		w->read.length = UMIG_PAGE_SIZE;
-		if (source_read(&d->up.source, &w->read)) {
+		if (demand_submit_want(d, w, now, &due)) {
 			demand_disconnect(d, d->up.source.error);
 			return 0;
 		}
@@ -309,9 +346,9 @@ static void demand_complete(struct demand *d, struct want *w)
 	int ret;
 
 	if (w->ahead) {
-		demand_ended(d, w);
 		if (!w->read.error)
 			fill_data(t, r, w->page, 1, w->read.buf);
+		demand_ended(d, w);
 		demand_drop(d, w);
 		return;
 	}
@@ -354,29 +391,22 @@ static bool demand_is_stuck(struct demand *d, uint64_t now)
 	return false;
 }
 
-/* @error: of the connection */
-static void demand_complete_all(struct demand *d, bool ahead, int error)
-{
-	unsigned int i;
-
-	for (i = 0; i < DEMAND_DEPTH; i++) {
-		struct want *w = &d->want[i];
-
-		if (!w->region || !w->read.completed || w->ahead != ahead)
-			continue;
-		/* Aborted with the connection: not an answer of the source. */
-		if (error && w->read.error)
-			continue;
-		demand_complete(d, w);
-	}
-}
-
 static void demand_notify(struct demand *d, short revents)
 {
 	int ret = source_notify(&d->up.source, revents);
+	unsigned int i;
 
-	demand_complete_all(d, false, ret);
-	demand_complete_all(d, true, ret);
+	/* In the same order. Of those ahead some may have become wanted by then. */
+	for (i = 0; i < 2 * DEMAND_DEPTH; i++) {
+		struct want *w = &d->want[i % DEMAND_DEPTH];
+
+		if (!w->region || !w->read.completed || (w->ahead && i < DEMAND_DEPTH))
+			continue;
+		/* Aborted with the connection: not an answer of the source. */
+		if (ret && w->read.error)
+			continue;
+		demand_complete(d, w);
+	}
 	if (ret)
 		demand_disconnect(d, d->up.source.error);
 }

@@ -292,7 +292,9 @@ int recv_wait_loaded(struct recv *r)
 			break;
 		asked_ns = now_ns();
 	}
-	/* Said before that it has loaded everything, and so here by now. */
+	/* What it has said before its answer. */
+	if (qemu_take_events(&r->qmp, &r->events))
+		return recv_lost(r, -EPIPE);
 	if (r->events.runs) {
 		/* Cannot be after stop; if it were, two guests could run. */
 		recv_refuse(r, "the destination guest has started by itself; it must be ended");

@@ -91,9 +91,14 @@ int send_start_migration(struct send *s)
 	ret = state_reader_start(&s->state, pair[0], s->sink, s->sink_arg);
 	if (ret)
 		return ret;
+	/* Of an earlier migration, or of somebody who stopped the guest for a while. */
+	ret = qemu_take_events(&s->qmp, &s->events);
+	s->events = (struct qemu_events){ 0 };
+	if (ret) {
+		log_error("migration failed: the source QEMU: %s", s->qmp.error);
+		return ret;
+	}
 	s->migrating = true;
-	/* Of an earlier migration. */
-	s->events.migration[0] = '\0';
 	ret = qmp_command(&s->qmp, "migrate", json_pack("{s:s}", "uri", "fd:" SEND_FD_NAME), NULL);
 	if (ret)
 		log_error("the source QEMU does not migrate: %s", s->qmp.error);

@@ -39,6 +39,7 @@ restore_into() {
 	local name=$1
 	shift
 	fake_region 64 "${fake_vcpus:-0}"
+	[ -z "${fake_step-}" ] || export UMIG_FAKE_STEP=$fake_step
 	truncate -s 64M "$tmp/ram"
 	qemu "$name" "$tmp/ram" -incoming defer
 	export UMIG_FAKE_PID=$qemu_pid UMIG_FAKE_PATH=$tmp/ram
@@ -72,9 +73,10 @@ source_stop() {
 # Pages in the order they were read, without the one that demand begins with and throws away
 pages_read() {
 	sed -n 's/.* Read .*offset=\(0x[0-9a-f]*\) count=\(0x[0-9a-f]*\).*/\1 \2/p' "$tmp/log" |
+		awk '!seen && $0 == "0x0 0x1000" { seen = 1; next } { print }' |
 		while read -r offset count; do
 			seq $((offset / 4096)) $(((offset + count) / 4096 - 1))
-		done | tail -n +2
+		done
 }
 pages_in_set() {
 	python3 -c "import json
@@ -104,6 +106,13 @@ source_stop
 first=$(pages_read | head -n 1)
 cmp <(pages_read | head -n 4 | sort -n) <(seq $((first / 4 * 4)) $((first / 4 * 4 + 3))) >"$tmp/err"
 ok $? "restore.reads_the_neighbours_of_a_page_while_devices_are_loaded" "$tmp/err"
+# Four threads that go through the pages in order, and so want what is on its way as a neighbour.
+source_start rdelay=4ms
+fake_vcpus=4 fake_step=1 restore_into neighbours --from "nbd+unix:///?socket=$tmp/l" --json &&
+	fake_is_whole "$tmp/snap/ram.raw" &&
+	tail -n 1 "$tmp/out" | jq -e '.demand_pages > 0 and .converted' >>"$tmp/err"
+ok $? "restore.a_neighbour_that_is_wanted_is_installed_once" "$tmp/err"
+source_stop
 for set in '' '[]' '{"umig_working_set":1,"page_size":4096,"pages":16384,"runs":[[16000,385]]}' \
 	'{"umig_working_set":1,"page_size":4096,"pages":99,"runs":[]}'; do
 	printf '%s' "$set" >"$tmp/snap/working_set.json"
