@@ -129,9 +129,18 @@ pass_on()
 	{ print "# " $0 }' "$log/output"
 }
 
+# A test of a program is ended after 30 s: before that the kernel log is told who sleeps without
+# being killable, and where.
+tell_who_is_stuck()
+{
+	sleep "${STUCK:-28}"
+	touch "$log/stuck"
+	echo w > /proc/sysrq-trigger
+}
+
 run_one()
 {
-	local name=$1 timeout=$2 status plan count start=$SECONDS
+	local name=$1 timeout=$2 status plan count watcher start=$SECONDS
 	shift 2
 
 	load > "$log/output" 2>&1 || {
@@ -140,8 +149,13 @@ run_one()
 		dmesg -c | tail -n 20 | sed 's/^/# /'
 		return
 	}
+	rm -f "$log/stuck"
+	tell_who_is_stuck > /dev/null 2>&1 &
+	watcher=$!
 	timeout -k 5 "$timeout" "$@" > "$log/output" 2>&1 < /dev/null
 	status=$?
+	kill "$watcher" 2>/dev/null
+	wait "$watcher" 2>/dev/null
 	pass_on "$name" > "$log/tap"
 	cat "$log/tap"
 	failed=$((failed + $(grep -c '^not ok' "$log/tap")))
@@ -168,6 +182,9 @@ run_one()
 		verdict ok "$name.leaves_the_kernel_log_clean"
 	else
 		verdict "not ok" "$name.leaves_the_kernel_log_clean"
+	fi
+	if [ -e "$log/stuck" ] && grep -q '^not ok' "$log/tap"; then
+		sed 's/^/# /' "$log/dmesg" | head -n 200
 	fi
 	if unload; then
 		verdict ok "$name.lets_the_module_unload"
