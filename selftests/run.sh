@@ -129,8 +129,8 @@ pass_on()
 	{ print "# " $0 }' "$log/output"
 }
 
-# A test of a program is ended after 30 s: before that the kernel log is told who sleeps without
-# being killable, and where.
+# A test is ended after 30 s: before that the kernel log is told who sleeps without being killable,
+# and where. Not for scenarios, which take longer.
 tell_who_is_stuck()
 {
 	sleep "${STUCK:-28}"
@@ -150,12 +150,14 @@ run_one()
 		return
 	}
 	rm -f "$log/stuck"
-	tell_who_is_stuck > /dev/null 2>&1 &
-	watcher=$!
+	watcher=
+	if [ "$timeout" -lt "$scenario_timeout" ]; then
+		tell_who_is_stuck > /dev/null 2>&1 &
+		watcher=$!
+	fi
 	timeout -k 5 "$timeout" "$@" > "$log/output" 2>&1 < /dev/null
 	status=$?
-	kill "$watcher" 2>/dev/null
-	wait "$watcher" 2>/dev/null
+	[ ! "$watcher" ] || { kill "$watcher"; wait "$watcher"; } 2>/dev/null
 	pass_on "$name" > "$log/tap"
 	cat "$log/tap"
 	failed=$((failed + $(grep -c '^not ok' "$log/tap")))
