@@ -133,7 +133,7 @@ pass_on()
 # and where. Not for scenarios, which take longer.
 tell_who_is_stuck()
 {
-	sleep "${STUCK:-28}"
+	sleep 28
 	touch "$log/stuck"
 	echo w > /proc/sysrq-trigger
 }

@@ -219,10 +219,10 @@ guest_clean()
 		! grep -q 'wrong page\|wrong bytes [1-9]\|panic\|Oops\|BUG' "$work/$1.serial"
 }
 
-# region_of PID FIELD - of the region that the process has mapped; 0 if it has none
+# region_of PID FIELD - of the region that the process has mapped; if it has none, 0, and it fails
 region_of()
 {
-	"$umig" list --json | jq "[.[] | select(.pid == $1) | .$2][0] // 0"
+	"$umig" list --json | jq -e ".[] | select(.pid == $1) | .$2" || { echo 0; return 1; }
 }
 
 # mapped_shared PID - its guest RAM came into a shared region and is plain shared memory: the
