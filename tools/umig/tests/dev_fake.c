@@ -8,8 +8,9 @@
  *                   survives its helper. Byte [pages] is 1 when converted, 2 when dead.
  * UMIG_FAKE_SIZE    bytes, UMIG_FAKE_OFFSET  offset in the image (0), UMIG_FAKE_PID  owner
  * UMIG_FAKE_VCPUS   threads that fault on random missing pages until all are present
- * UMIG_FAKE_STEP    they go through the pages in order instead, the next is so many further on,
- *                   each a little ahead of the last
+ * UMIG_FAKE_STEP    they go through the pages in order instead, from the middle once round, the next
+ *                   is so many further on, each a little ahead of the last
+ * UMIG_FAKE_WORK_US what they do with a page that is there takes so long (200)
  * UMIG_FAKE_SHARED  the region is shared, this file its memory. What it holds when a page becomes
  *                   present goes to UMIG_FAKE_FILE, then the guest writes over all of it
  *                   (FAKE_MARK): a page that is written to after it was present lacks that.
@@ -151,7 +152,8 @@ static void *fake_vcpu(void *arg)
 {
 	uint64_t id = (uintptr_t)arg, nr = fake_env("UMIG_FAKE_VCPUS", 1);
 	uint64_t step = fake_env("UMIG_FAKE_STEP", 0), mine = fake.pages / nr;
-	uint64_t next = id * FAKE_APART;
+	uint64_t next = mine / 2 + id * FAKE_APART;
+	useconds_t work_us = (useconds_t)fake_env("UMIG_FAKE_WORK_US", 200);
 	unsigned int seed = (unsigned int)id * 7919 + 1;
 
 	while (!fake.map[fake.pages]) {
@@ -164,7 +166,7 @@ static void *fake_vcpu(void *arg)
 		};
 
 		if (page >= fake.pages || fake_present(page)) {
-			usleep(200);
+			usleep(work_us);
 			continue;
 		}
 		if (write(fake.pipe[1], &req, sizeof(req)) != sizeof(req))

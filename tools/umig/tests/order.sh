@@ -20,20 +20,24 @@ pull() {
 		tail -n 1 "$tmp/out" | jq -r '"\(.repeated_pages) \(.requests) \(.p50_ns / 1000 | floor)"'
 }
 
-# A fault for each page would be 4096.
+# Those who go through the pages take a little longer for them than the line does. If background
+# did not follow them, each of the three would fault 150 to 300 times.
+export UMIG_FAKE_WORK_US=700
 read -r repeated forward median < <(pull 1 1)
 echo "# forward: $forward faults, $repeated pages twice, median $median us"
-[ "$forward" -le 300 ]
+[ "$forward" -le 100 ]
 ok $? "order.who_goes_forward_seldom_waits" "$tmp/err"
 read -r repeated backward median < <(pull 1 -1)
 echo "# backward: $backward faults, $repeated pages twice, median $median us"
-[ "$backward" -le 300 ]
+[ "$backward" -le 100 ]
 ok $? "order.who_goes_backward_seldom_waits" "$tmp/err"
-# As two vCPUs do whose memory was allocated at the same time. A fault for each would be 4096.
+# As two vCPUs do whose memory was allocated at the same time.
+export UMIG_FAKE_WORK_US=1400
 read -r repeated both median < <(pull 2 1)
 echo "# two forward near each other: $both faults, $repeated pages twice, median $median us"
-[ "$both" -le 300 ]
+[ "$both" -le 100 ]
 ok $? "order.two_who_go_forward_near_each_other_seldom_wait" "$tmp/err"
+unset UMIG_FAKE_WORK_US
 
 # What is asked for ahead would take a second on this line: 8 MiB, on two connections.
 read -r repeated faults median < <(pull 8)
