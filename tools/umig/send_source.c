@@ -116,15 +116,16 @@ int send_check_migrated(struct send *s)
 
 	do {
 		ret = qemu_take_events(&s->qmp, &s->events);
+		snprintf(state, sizeof(state), "%s", s->events.migration);
 		/* It says so by itself; asked, it would have less time for the guest's end here. */
-		if (!ret && strcmp(s->events.migration, "completed"))
+		if (!ret && strcmp(state, "completed"))
 			ret = qemu_migration_state(&s->qmp, state, sizeof(state), error,
 						   sizeof(error));
 		if (ret) {
 			log_error("migration failed: the source QEMU: %s", s->qmp.error);
 			return ret;
 		}
-		if (!strcmp(s->events.migration, "completed") || !strcmp(state, "completed")) {
+		if (!strcmp(state, "completed")) {
 			ret = qemu_take_events(&s->qmp, &s->events);
 			if (!s->events.stop_ns)
 				s->events.stop_ns = now_ns();
