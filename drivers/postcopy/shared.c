@@ -22,6 +22,7 @@
 #include <linux/falloc.h>
 #include <linux/fs.h>
 #include <linux/mempolicy.h>
+#include <linux/oom.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 #include <linux/uio.h>
@@ -301,6 +302,8 @@ int postcopy_mmap_helper(struct postcopy_region *region,
 	if (err)
 		return err;
 	vm_flags_set(vma, VM_DONTEXPAND | VM_NOHUGEPAGE | VM_DONTDUMP);
+	/* remap_file_pages() would map it without these flags, see postcopy_mmap_shared(). */
+	vma->vm_file->f_mode &= ~FMODE_READ;
 	return 0;
 }
 
@@ -415,13 +418,18 @@ void postcopy_shared_unmap(struct postcopy_region *region, unsigned long first,
 			    (loff_t)nr << PAGE_SHIFT, 0);
 }
 
-/* Give all of the region's VMAs in a process back to shmem. */
+/*
+ * Give all of the region's VMAs in a process back to shmem. In a process that was not
+ * forked to the end some of what is found are its parent's VMAs; see shared_next_mm().
+ */
 static int shared_convert_mm(struct postcopy_region *region, struct mm_struct *mm)
 {
 	struct vm_area_struct *vma;
 
 	if (mmap_write_lock_killable(mm))
 		return -EINTR;
+	if (check_stable_address_space(mm))
+		goto out;
 	for (vma = find_vma(mm, 0); vma; vma = find_vma(mm, vma->vm_end)) {
 		if (!postcopy_vma_of(vma, region))
 			continue;
@@ -434,11 +442,15 @@ static int shared_convert_mm(struct postcopy_region *region, struct mm_struct *m
 		atomic_dec(&region->nr_vmas);
 		postcopy_region_put(region);
 	}
+out:
 	mmap_write_unlock(mm);
 	return 0;
 }
 
-/* A process that maps the region and is alive, with a reference. */
+/*
+ * A process that maps the region and is alive, with a reference. One whose fork has failed,
+ * or that the OOM reaper is at, keeps our vm_ops for the rest of its life: it runs no more.
+ */
 static struct mm_struct *shared_next_mm(struct postcopy_region *region)
 {
 	struct postcopy_mapper *mapper;
@@ -446,7 +458,7 @@ static struct mm_struct *shared_next_mm(struct postcopy_region *region)
 
 	spin_lock(&region->mappers_lock);
 	list_for_each_entry(mapper, &region->mappers, node) {
-		if (mmget_not_zero(mapper->mm)) {
+		if (!check_stable_address_space(mapper->mm) && mmget_not_zero(mapper->mm)) {
 			mm = mapper->mm;
 			break;
 		}

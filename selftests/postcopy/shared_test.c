@@ -289,6 +289,14 @@ TEST_F(shared, remap_file_pages_shows_no_missing_page)
 	EXPECT_TRUE(page_is_right(r, 4, r->address));
 }
 
+/* It would be without what keeps huge pages, with missing ones in them, away. */
+TEST_F(shared, remap_file_pages_is_not_for_the_helpers_mapping)
+{
+	EXPECT_EQ(-1, remap_file_pages(self->helper_memory, 2 * PAGE, 0,
+				       self->r.offset / PAGE + 4, 0));
+	EXPECT_EQ(EACCES, errno);
+}
+
 TEST_F(shared, a_helper_cannot_map_a_region_that_has_ended)
 {
 	ASSERT_EQ(0, munmap(self->r.address, self->r.length));
@@ -431,6 +439,87 @@ TEST_F(shared, a_huge_page_that_is_being_mapped_shows_no_discarded_page)
 		EXPECT_EQ(0, server_stop(&server));
 		munmap(other, r->length);
 	}
+}
+
+/* Forks that fail half way: what is wanted is more than the machine has. */
+struct failing_forks {
+	size_t length;
+	char *large;
+	pthread_t thread;
+	bool stop;
+	unsigned int nr_failed;
+};
+
+static void *fork_and_fail(void *arg)
+{
+	struct failing_forks *f = arg;
+
+	while (!__atomic_load_n(&f->stop, __ATOMIC_SEQ_CST)) {
+		pid_t pid = fork();
+
+		if (!pid)
+			_exit(0);
+		if (pid < 0)
+			f->nr_failed++;
+		else
+			waitpid(pid, NULL, 0);
+	}
+	return NULL;
+}
+
+/* What has been mapped before is behind what cannot be copied, if it is mapped from the top. */
+static int failing_forks_prepare(struct failing_forks *f)
+{
+	f->length = 2 * sysconf(_SC_PHYS_PAGES) * PAGE;
+	if (file_write("/proc/sys/vm/overcommit_memory", "1"))
+		return -errno;
+	f->large = mmap(NULL, f->length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			-1, 0);
+	if (file_write("/proc/sys/vm/overcommit_memory", "0") || f->large == MAP_FAILED)
+		return -errno;
+	return 0;
+}
+
+#define NR_SMALL	2000
+
+TEST_F(shared, conversion_leaves_a_fork_that_fails_alone)
+{
+	struct region *r = &self->r;
+	struct failing_forks f = { 0 };
+	unsigned int round, i;
+	char *small, *other;
+
+	ASSERT_EQ(0, failing_forks_prepare(&f));
+	/* It takes some time to come to where it fails. */
+	small = mmap(NULL, 2 * NR_SMALL * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, small);
+	for (i = 0; i < NR_SMALL; i++)
+		ASSERT_EQ(0, mprotect(small + 2 * i * PAGE, PAGE, PROT_READ));
+	for (round = 0; round < 30; round++) {
+		other = mmap(NULL, r->length, PROT_READ | PROT_WRITE, MAP_SHARED, r->context,
+			     r->offset);
+		ASSERT_NE(MAP_FAILED, other);
+		ASSERT_LT(other, f.large);
+		ASSERT_GT(r->address, f.large);
+		ASSERT_EQ(0, pages_fill(r, 0, NR_PAGES, NULL));
+		f.stop = false;
+		ASSERT_EQ(0, pthread_create(&f.thread, NULL, fork_and_fail, &f));
+		i = f.nr_failed;
+		EXPECT_TRUE(wait_until(__atomic_load_n(&f.nr_failed, __ATOMIC_SEQ_CST) > i));
+		EXPECT_EQ(0, region_convert(r, 0, NULL));
+		__atomic_store_n(&f.stop, true, __ATOMIC_SEQ_CST);
+		pthread_join(f.thread, NULL);
+		EXPECT_EQ(0, pages_wrong(r, 0, NR_PAGES));
+		munmap(other, r->length);
+		munmap(self->helper_memory, r->length);
+		region_close(r);
+		ASSERT_EQ(0, region_make(r, MAP_SHARED, variant->offset, NR_PAGES));
+		self->helper_memory = mmap(NULL, r->length, PROT_READ, MAP_SHARED, r->helper,
+					   r->offset);
+	}
+	EXPECT_LT(0, f.nr_failed);
+	munmap(small, 2 * NR_SMALL * PAGE);
+	munmap(f.large, f.length);
 }
 
 static void on_sigbus(int sig)
