@@ -66,6 +66,30 @@ vm_fault_t postcopy_fault_zero(struct vm_fault *vmf)
 				pfn_to_pfn_t(page_to_pfn(ZERO_PAGE(vmf->address))));
 }
 
+static int marker_drop(pte_t *pte, unsigned long address, void *data)
+{
+	struct vm_fault *vmf = data;
+
+	if (pte_same(ptep_get(pte), vmf->orig_pte))
+		pte_clear(vmf->vma->vm_mm, address, pte);
+	return 0;
+}
+
+/*
+ * vmf_insert_mixed() wants the page table entry to be none. It may be a marker instead: of
+ * userfaultfd's write protection with WP_ASYNC, which PAGEMAP_SCAN tells writes by and which
+ * takes every kind of memory. Dropped, the page counts as written to, which delivering it is.
+ * Return: whether there was one; then the access is to be tried again.
+ */
+static bool fault_drop_marker(struct vm_fault *vmf)
+{
+	if (!(vmf->flags & FAULT_FLAG_ORIG_PTE_VALID) || pte_none(vmf->orig_pte))
+		return false;
+	apply_to_page_range(vmf->vma->vm_mm, vmf->address & PAGE_MASK, PAGE_SIZE, marker_drop,
+			    vmf);
+	return true;
+}
+
 static void fault_account_wait(struct postcopy_region *region, u64 ns)
 {
 	unsigned int bucket = min(fls64(ns >> 10), POSTCOPY_WAIT_BUCKETS - 1);
@@ -173,6 +197,8 @@ vm_fault_t postcopy_private_fault(struct vm_fault *vmf)
 	/* A forked child, or beyond the end after mremap. */
 	if (vmf->vma->vm_mm != region->mm || index >= region->nr_pages)
 		return VM_FAULT_SIGBUS;
+	if (fault_drop_marker(vmf))
+		return VM_FAULT_NOPAGE;
 
 	/* Pairs with the barrier in postcopy_pages_mark(). */
 	if (test_bit_acquire(index, region->present))
@@ -219,6 +245,17 @@ static struct page *fault_cached_page(struct postcopy_region *region,
 	return NULL;
 }
 
+/* It may sleep while a hole is punched, without the fault lock and so without the VMA. */
+static vm_fault_t fault_shmem(struct postcopy_region *region, struct vm_fault *vmf)
+{
+	vm_fault_t ret;
+
+	postcopy_region_get(region);
+	ret = region->shmem_ops->fault(vmf);
+	postcopy_region_put(region);
+	return ret;
+}
+
 /*
  * Map one page of a memfd, which others can have made huge and its page tables taken
  * away at any time: needs VM_MIXEDMAP.
@@ -230,7 +267,7 @@ static vm_fault_t fault_memfd_present(struct postcopy_region *region,
 	vm_fault_t ret = 0;
 
 	if (!page) {
-		ret = region->shmem_ops->fault(vmf);
+		ret = fault_shmem(region, vmf);
 		if (!(ret & VM_FAULT_LOCKED))
 			return ret;
 		ret &= ~VM_FAULT_LOCKED;
@@ -293,7 +330,7 @@ static vm_fault_t fault_shared_present(struct postcopy_region *region,
 	ret = region->shmem_ops->map_pages(vmf, vmf->pgoff, vmf->pgoff);
 	if (ret)
 		return ret;
-	ret = region->shmem_ops->fault(vmf);
+	ret = fault_shmem(region, vmf);
 	if (!(ret & VM_FAULT_LOCKED))
 		return ret;
 	poisoned = PageHWPoison(vmf->page);

@@ -149,9 +149,10 @@ static unsigned int install_copy(struct postcopy_install *install,
 }
 
 /*
- * Drop our references on the pages that are mapped. Those that are there, from the
- * first on, are counted; any beyond are marked present, for their page table
- * entries are not to be none behind the present map's back.
+ * Drop our references on the pages. Those that are there, from the first on, are
+ * counted; any beyond are marked present, for their page table entries are not to be
+ * none behind the present map's back. Those that are not may have been charged to the
+ * owner's memory cgroup and must not be charged once more.
  */
 static unsigned int install_finish(struct postcopy_install *install,
 				   struct postcopy_region *region,
@@ -163,9 +164,9 @@ static unsigned int install_finish(struct postcopy_install *install,
 	for (i = 0; i < nr; i++) {
 		if (!install->dst[i])
 			continue;
+		put_page(install->pages[i]);
+		install->pages[i] = NULL;
 		if (install->src[i] & MIGRATE_PFN_MIGRATE) {
-			put_page(install->pages[i]);
-			install->pages[i] = NULL;
 			(*nr_filled)++;
 			if (done < i)
 				postcopy_pages_mark(region, index + i, 1);

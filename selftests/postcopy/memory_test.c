@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <linux/io_uring.h>
 #include <linux/mempolicy.h>
+#include <linux/userfaultfd.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -31,6 +32,14 @@
 
 #ifndef MADV_SOFT_OFFLINE
 #define MADV_SOFT_OFFLINE	101
+#endif
+
+/* Linux 6.7 */
+#ifndef UFFD_FEATURE_WP_UNPOPULATED
+#define UFFD_FEATURE_WP_UNPOPULATED	(1 << 13)
+#endif
+#ifndef UFFD_FEATURE_WP_ASYNC
+#define UFFD_FEATURE_WP_ASYNC		(1 << 15)
 #endif
 
 #define NR_PAGES	512UL
@@ -269,7 +278,9 @@ TEST_F(memory, migrated_and_compacted_pages_keep_their_content_and_convert)
 			pages[i] = page_at(r, i);
 			nodes[i] = (round + i) % 2;
 		}
-		ASSERT_LE(0, syscall(SYS_move_pages, 0, 64, pages, nodes, status, MPOL_MF_MOVE));
+		/* It gives up at the first page that somebody else has taken hold of. */
+		ASSERT_TRUE(wait_until(!syscall(SYS_move_pages, 0, 64, pages, nodes, status,
+						MPOL_MF_MOVE)));
 		file_write("/proc/sys/vm/compact_memory", "1");
 		for (i = 0; i < 64; i++)
 			EXPECT_EQ(nodes[i], node_of(page_at(r, i)));
@@ -278,6 +289,148 @@ TEST_F(memory, migrated_and_compacted_pages_keep_their_content_and_convert)
 	ASSERT_EQ(0, pages_fill(r, 0, NR_PAGES, NULL));
 	ASSERT_EQ(0, region_convert(r, 0, NULL));
 	EXPECT_EQ(0, pages_wrong(r, 0, NR_PAGES));
+}
+
+/* Write protection, as PAGEMAP_SCAN needs it to tell what was written to */
+
+/* A userfaultfd with it for the region from page @first on, or -errno. */
+static int protect_writes(struct region *r, size_t first)
+{
+	struct uffdio_api api = {
+		.api = UFFD_API,
+		.features = UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_WP_ASYNC,
+	};
+	struct uffdio_register reg = {
+		.range = { .start = (uintptr_t)r->address, .len = r->length },
+		.mode = UFFDIO_REGISTER_MODE_WP,
+	};
+	struct uffdio_writeprotect wp = {
+		.range = {
+			.start = (uintptr_t)page_at(r, first),
+			.len = r->length - first * PAGE,
+		},
+		.mode = UFFDIO_WRITEPROTECT_MODE_WP,
+	};
+	int fd = syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY), err;
+
+	if (fd < 0)
+		return -errno;
+	if (!ioctl(fd, UFFDIO_API, &api) && !ioctl(fd, UFFDIO_REGISTER, &reg) &&
+	    !ioctl(fd, UFFDIO_WRITEPROTECT, &wp))
+		return fd;
+	err = -errno;
+	close(fd);
+	return err;
+}
+
+FIXTURE(write_protected)
+{
+	struct region r;
+};
+
+FIXTURE_SETUP(write_protected)
+{
+	ASSERT_EQ(0, region_make(&self->r, MAP_PRIVATE, 1UL << 30, NR_PAGES));
+}
+
+FIXTURE_TEARDOWN(write_protected)
+{
+	region_close(&self->r);
+}
+
+TEST_F(write_protected, missing_pages_are_delivered)
+{
+	struct region *r = &self->r;
+	struct access read, write;
+	unsigned int i;
+	int uffd;
+
+	/* The first page of a mapping is filled in another way than those after it. */
+	ASSERT_EQ(0, pages_fill(r, 0, 1, NULL));
+	uffd = protect_writes(r, 0);
+	if (uffd == -EINVAL)
+		SKIP(return, "no asynchronous write protection before Linux 6.7");
+	ASSERT_LE(0, uffd);
+	ASSERT_EQ(0, pages_fill(r, 1, 255, NULL));
+	EXPECT_EQ(0, pages_wrong(r, 0, 256));
+	ASSERT_EQ(0, pages_zero(r, 256, 64, NULL));
+	for (i = 256; i < 288; i++)
+		EXPECT_TRUE(page_is_zero(page_at(r, i)));
+	for (; i < 320; i++)
+		EXPECT_EQ(0, probe_write(page_at(r, i)));
+	ASSERT_EQ(0, access_start(&read, ACCESS_READ, page_at(r, 400), 0));
+	ASSERT_EQ(0, access_start(&write, ACCESS_ADD, page_at(r, 401), 0));
+	ASSERT_TRUE(access_wait_blocked(&read));
+	ASSERT_TRUE(access_wait_blocked(&write));
+	ASSERT_EQ(0, pages_fill(r, 320, NR_PAGES - 320, NULL));
+	ASSERT_TRUE(access_wait_done(&read));
+	EXPECT_EQ(page_word(r, 400, 0), read.value);
+	ASSERT_TRUE(access_wait_done(&write));
+	EXPECT_EQ(page_word(r, 401, 0), write.value);
+	EXPECT_EQ(0, pages_wrong(r, 320, NR_PAGES - 320));
+	ASSERT_EQ(0, region_convert(r, 0, NULL));
+	EXPECT_EQ(0, pages_wrong(r, 0, 256));
+	EXPECT_EQ(0, pages_wrong(r, 320, NR_PAGES - 320));
+	close(uffd);
+}
+
+TEST_F(write_protected, dropped_pages_can_be_read)
+{
+	struct region *r = &self->r;
+	unsigned int i;
+	int uffd;
+
+	ASSERT_EQ(0, pages_fill(r, 0, NR_PAGES, NULL));
+	EXPECT_EQ(0, pages_wrong(r, 0, NR_PAGES));
+	uffd = protect_writes(r, 0);
+	if (uffd == -EINVAL)
+		SKIP(return, "no asynchronous write protection before Linux 6.7");
+	ASSERT_LE(0, uffd);
+	/* Their page table entries keep the protection. */
+	ASSERT_EQ(0, madvise(r->address, 64 * PAGE, MADV_DONTNEED));
+	for (i = 0; i < 64; i++)
+		EXPECT_TRUE(page_is_zero(page_at(r, i)));
+	EXPECT_EQ(0, pages_wrong(r, 64, NR_PAGES - 64));
+	close(uffd);
+}
+
+TEST(a_shared_region_takes_no_write_protection)
+{
+	struct region r;
+
+	ASSERT_EQ(0, region_make(&r, MAP_SHARED, 0, NR_PAGES));
+	EXPECT_EQ(-EINVAL, protect_writes(&r, 0));
+	region_close(&r);
+}
+
+TEST_F(write_protected, pages_are_charged_once)
+{
+	const char *current = "/sys/fs/cgroup/postcopy_protected/memory.current";
+	struct region *r = &self->r;
+	long before, charged;
+	int uffd;
+
+	if (file_write("/sys/fs/cgroup/cgroup.subtree_control", "+memory") ||
+	    (mkdir("/sys/fs/cgroup/postcopy_protected", 0755) && errno != EEXIST) ||
+	    file_number(current) < 0)
+		SKIP(return, "no memory cgroups");
+	ASSERT_EQ(0, file_write("/sys/fs/cgroup/postcopy_protected/cgroup.procs", "0"));
+	ASSERT_EQ(0, pages_fill(r, 0, 1, NULL));
+	/* Not the first of those that are filled at once: what does not get in is tried again. */
+	uffd = protect_writes(r, 2);
+	before = file_number(current);
+	if (uffd >= 0)
+		EXPECT_EQ(0, pages_fill(r, 0, NR_PAGES, NULL));
+	charged = (file_number(current) - before) / (long)PAGE;
+	EXPECT_EQ(0, file_write("/sys/fs/cgroup/cgroup.procs", "0"));
+	EXPECT_TRUE(wait_until(!rmdir("/sys/fs/cgroup/postcopy_protected")));
+	if (uffd == -EINVAL)
+		SKIP(return, "no asynchronous write protection before Linux 6.7");
+	ASSERT_LE(0, uffd);
+	/* The kernel charges up to 64 ahead for each processor. */
+	EXPECT_LE((long)NR_PAGES - 256, charged);
+	EXPECT_GE((long)NR_PAGES + 256, charged);
+	close(uffd);
 }
 
 /* Hardware errors */
