@@ -265,7 +265,11 @@ long postcopy_region_policy(struct postcopy_region *region,
 		return err;
 	WRITE_ONCE(region->detached_ns, policy->detached_ms * NSEC_PER_MSEC);
 	WRITE_ONCE(region->request_ns, policy->request_ms * NSEC_PER_MSEC);
-	/* Those who wait come back and wait by the new rules. */
+	/*
+	 * Those who wait come back and wait by the new rules. Who is not found is to find the
+	 * new rules: pairs with the bucket's lock in postcopy_req_find().
+	 */
+	smp_mb();
 	postcopy_req_answer(region, 0, region->nr_pages);
 	return 0;
 }
