@@ -8,8 +8,8 @@
  *                   survives its helper. Byte [pages] is 1 when converted, 2 when dead.
  * UMIG_FAKE_SIZE    bytes, UMIG_FAKE_OFFSET  offset in the image (0), UMIG_FAKE_PID  owner
  * UMIG_FAKE_VCPUS   threads that fault on random missing pages until all are present
- * UMIG_FAKE_STEP    they go through the pages in order instead, from the middle once round, the next
- *                   is so many further on, each a little ahead of the last
+ * UMIG_FAKE_STEP    they go through the pages in order instead, from the middle once round; the
+ *                   next is so many further on, each a little ahead of the last
  * UMIG_FAKE_WORK_US what they do with a page that is there takes so long (200)
  * UMIG_FAKE_SHARED  the region is shared, this file its memory. What it holds when a page becomes
  *                   present goes to UMIG_FAKE_FILE, then the guest writes over all of it
