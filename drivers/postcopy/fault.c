@@ -44,6 +44,30 @@ static vm_fault_t fault_hand_over(struct vm_fault *vmf)
 	return VM_FAULT_LOCKED;
 }
 
+static int marker_drop(pte_t *pte, unsigned long address, void *data)
+{
+	struct vm_fault *vmf = data;
+
+	if (pte_same(ptep_get(pte), vmf->orig_pte))
+		pte_clear(vmf->vma->vm_mm, address, pte);
+	return 0;
+}
+
+/*
+ * vmf_insert_mixed() wants the page table entry to be none. It may be a marker instead: of
+ * userfaultfd's write protection with WP_ASYNC, which PAGEMAP_SCAN tells writes by and which
+ * takes every kind of memory. Dropped, the page counts as written to, which delivering it is.
+ * For a write the core deals with it. Return: whether there was one.
+ */
+static bool fault_drop_marker(struct vm_fault *vmf)
+{
+	if (!(vmf->flags & FAULT_FLAG_ORIG_PTE_VALID) || pte_none(vmf->orig_pte))
+		return false;
+	apply_to_page_range(vmf->vma->vm_mm, vmf->address & PAGE_MASK, PAGE_SIZE, marker_drop,
+			    vmf);
+	return true;
+}
+
 /**
  * postcopy_fault_zero() - map zeros: a page that is present and not mapped
  * @vmf: a fault in a private mapping
@@ -61,33 +85,12 @@ vm_fault_t postcopy_fault_zero(struct vm_fault *vmf)
 		clear_user_highpage(vmf->cow_page, vmf->address);
 		return fault_hand_over(vmf);
 	}
+	/* Then it is tried again. */
+	if (fault_drop_marker(vmf))
+		return VM_FAULT_NOPAGE;
 	/* The same special entry that anonymous memory has for it. */
 	return vmf_insert_mixed(vmf->vma, vmf->address,
 				pfn_to_pfn_t(page_to_pfn(ZERO_PAGE(vmf->address))));
-}
-
-static int marker_drop(pte_t *pte, unsigned long address, void *data)
-{
-	struct vm_fault *vmf = data;
-
-	if (pte_same(ptep_get(pte), vmf->orig_pte))
-		pte_clear(vmf->vma->vm_mm, address, pte);
-	return 0;
-}
-
-/*
- * vmf_insert_mixed() wants the page table entry to be none. It may be a marker instead: of
- * userfaultfd's write protection with WP_ASYNC, which PAGEMAP_SCAN tells writes by and which
- * takes every kind of memory. Dropped, the page counts as written to, which delivering it is.
- * Return: whether there was one; then the access is to be tried again.
- */
-static bool fault_drop_marker(struct vm_fault *vmf)
-{
-	if (!(vmf->flags & FAULT_FLAG_ORIG_PTE_VALID) || pte_none(vmf->orig_pte))
-		return false;
-	apply_to_page_range(vmf->vma->vm_mm, vmf->address & PAGE_MASK, PAGE_SIZE, marker_drop,
-			    vmf);
-	return true;
 }
 
 static void fault_account_wait(struct postcopy_region *region, u64 ns)
@@ -197,8 +200,6 @@ vm_fault_t postcopy_private_fault(struct vm_fault *vmf)
 	/* A forked child, or beyond the end after mremap. */
 	if (vmf->vma->vm_mm != region->mm || index >= region->nr_pages)
 		return VM_FAULT_SIGBUS;
-	if (fault_drop_marker(vmf))
-		return VM_FAULT_NOPAGE;
 
 	/* Pairs with the barrier in postcopy_pages_mark(). */
 	if (test_bit_acquire(index, region->present))
