@@ -48,12 +48,15 @@ awk 'length($0) > 80 { exit 1 } END { exit NR == 2 ? 0 : 1 }' "$tmp/out" &&
 ok $? "status.fits_80_columns" "$tmp/out"
 
 rm -f "$tmp/watch" "$tmp/err"
-timeout 30 "$umig" status --watch --pid "$pid" >"$tmp/watch" 2>"$tmp/err" &
+timeout 120 "$umig" status --watch --pid "$pid" >"$tmp/watch" 2>"$tmp/err" &
 watch=$!
 started+=("$watch")
 
 "$umig" set --pid "$pid" --pause && status_is "s['paused']"
 ok $? "set.pause_is_shown" "$tmp/err"
+# It looks once a second.
+wait_until 10 has_line "$tmp/watch" "paused"
+ok $? "status.watch_shows_a_pause" "$tmp/watch"
 # Without a limit background would be done long before the fake's vCPUs have got so many pages.
 "$umig" set --pid "$pid" --rate 0
 demand() { status && jq '.[0].demand_pages' "$tmp/status"; }
@@ -121,6 +124,6 @@ ok $? "set.then_it_completes" "$tmp/pull"
 "$umig" status --pid "$pid" 2>"$tmp/err"
 [ $? = 5 ] && [ ! -e "$UMIG_RUN_DIR/$pid.sock" ]
 ok $? "status.of_one_that_has_ended_exits_5" "$tmp/err"
-wait "$watch" && has_line "$tmp/watch" "paused"
+wait "$watch"
 ok $? "status.watch_ends_with_it" "$tmp/watch"
 finish
