@@ -10,7 +10,6 @@
  * thread wakes up meanwhile is up to 2 % of their cost and says nothing of the size. So
  * the faults are measured in turns, and the medians count.
  */
-#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -18,8 +17,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "bench.h"
@@ -27,39 +24,15 @@
 #define GIB		(1UL << 30)
 #define LIMIT_NS	100e6
 
-static char cgroup[64];
-
-/* A cgroup of our own with the memory controller, and we are in it. */
-static void cgroup_enter(void)
-{
-	char path[128], text[16];
-
-	mkdir("/tmp/bench-cgroup", 0755);
-	must(!mount("cgroup2", "/tmp/bench-cgroup", "cgroup2", 0, NULL) || errno == EBUSY);
-	must(!file_write("/tmp/bench-cgroup/cgroup.subtree_control", "+memory"));
-	snprintf(cgroup, sizeof(cgroup), "/tmp/bench-cgroup/bench-%d", getpid());
-	must(!mkdir(cgroup, 0755));
-	snprintf(path, sizeof(path), "%s/cgroup.procs", cgroup);
-	snprintf(text, sizeof(text), "%d", getpid());
-	must(!file_write(path, text));
-}
-
 /* Bytes of kernel memory charged to us */
 static long kernel_memory(void)
 {
-	char path[128], line[256];
-	long bytes = -1;
-	FILE *file;
+	char text[8192], *line;
 
-	snprintf(path, sizeof(path), "%s/memory.stat", cgroup);
-	file = fopen(path, "re");
-	must(file);
-	while (fgets(line, sizeof(line), file))
-		if (!strncmp(line, "kernel ", 7))
-			bytes = atol(line + 7);
-	fclose(file);
-	must(bytes >= 0);
-	return bytes;
+	must(!cgroup_read("bench", "memory.stat", text, sizeof(text)));
+	line = strstr(text, "\nkernel ");
+	must(line);
+	return atol(line + 8);
 }
 
 static struct region map_only(int context, uint64_t offset, size_t length, int flags)
@@ -85,7 +58,7 @@ static void row_memory(void)
 	};
 	long before;
 
-	cgroup_enter();
+	must(!cgroup_make("bench") && !cgroup_enter("bench"));
 	/* The first one brings what all share. */
 	r[0] = map_only(open(POSTCOPY_DEVICE, O_RDWR | O_CLOEXEC), 0, GIB, MAP_PRIVATE);
 	before = kernel_memory();

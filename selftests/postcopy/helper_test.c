@@ -9,7 +9,6 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
 
 #include "kselftest_harness.h"
 #include "fixtures.h"
@@ -806,20 +805,17 @@ TEST(helpers_with_nothing_to_do_have_no_pages_in_stock)
 
 TEST(memory_is_charged_to_the_owners_cgroup)
 {
-	const char *current = "/sys/fs/cgroup/postcopy_owner/memory.current";
 	int pair[2], status;
 	struct region r;
 	long before;
 	pid_t pid;
 
-	if (file_write("/sys/fs/cgroup/cgroup.subtree_control", "+memory") ||
-	    (mkdir("/sys/fs/cgroup/postcopy_owner", 0755) && errno != EEXIST) ||
-	    file_number(current) < 0)
+	if (cgroup_make("owner") || cgroup_memory("owner") < 0)
 		SKIP(return, "no memory cgroups");
 	ASSERT_EQ(0, pipe(pair));
 	pid = fork_child();
 	if (!pid) {
-		if (file_write("/sys/fs/cgroup/postcopy_owner/cgroup.procs", "0"))
+		if (cgroup_enter("owner"))
 			_exit(1);
 		if (region_map(&r, 0, 4096) || write(pair[1], &r, sizeof(r)) != sizeof(r))
 			_exit(2);
@@ -829,14 +825,14 @@ TEST(memory_is_charged_to_the_owners_cgroup)
 	ASSERT_EQ(sizeof(r), read(pair[0], &r, sizeof(r)));
 	r.context = open(POSTCOPY_DEVICE, O_RDWR | O_CLOEXEC);
 	ASSERT_EQ(0, region_attach(&r));
-	before = file_number(current);
+	before = cgroup_memory("owner");
 	ASSERT_EQ(0, pages_fill(&r, 0, 4096, NULL));
-	EXPECT_LE(before + 4096 * (long)PAGE, file_number(current));
+	EXPECT_LE(before + 4096 * (long)PAGE, cgroup_memory("owner"));
 	kill(pid, SIGKILL);
 	ASSERT_EQ(0, wait_child(pid, &status));
 	close(r.helper);
 	close(r.context);
-	EXPECT_TRUE(wait_until(rmdir("/sys/fs/cgroup/postcopy_owner") == 0));
+	EXPECT_TRUE(cgroup_remove("owner"));
 }
 
 /* The owner's limit kills the owner, not the helper, and leaves no torn page. */
@@ -847,15 +843,13 @@ TEST(a_memory_limit_of_the_owner_ends_the_owner)
 	size_t page;
 	pid_t pid;
 
-	if (file_write("/sys/fs/cgroup/cgroup.subtree_control", "+memory") ||
-	    (mkdir("/sys/fs/cgroup/postcopy_limit", 0755) && errno != EEXIST) ||
-	    file_write("/sys/fs/cgroup/postcopy_limit/memory.max", "4M"))
+	if (cgroup_make("limit") || cgroup_write("limit", "memory.max", "4M"))
 		SKIP(return, "no memory cgroups");
-	file_write("/sys/fs/cgroup/postcopy_limit/memory.swap.max", "0");
+	cgroup_write("limit", "memory.swap.max", "0");
 	ASSERT_EQ(0, pipe(pair));
 	pid = fork_child();
 	if (!pid) {
-		if (file_write("/sys/fs/cgroup/postcopy_limit/cgroup.procs", "0"))
+		if (cgroup_enter("limit"))
 			_exit(1);
 		if (region_map(&r, 0, 4096) || write(pair[1], &r, sizeof(r)) != sizeof(r))
 			_exit(2);
@@ -875,7 +869,7 @@ TEST(a_memory_limit_of_the_owner_ends_the_owner)
 	ASSERT_EQ(0, wait_child(pid, &status));
 	close(r.helper);
 	close(r.context);
-	EXPECT_TRUE(wait_until(rmdir("/sys/fs/cgroup/postcopy_limit") == 0));
+	EXPECT_TRUE(cgroup_remove("limit"));
 }
 
 /* A shared page is charged to whoever writes it. The next helper goes on where it died. */
@@ -888,18 +882,16 @@ TEST(a_memory_limit_of_the_helper_of_a_shared_region_ends_the_helper_and_no_page
 	int status;
 	pid_t pid;
 
-	if (file_write("/sys/fs/cgroup/cgroup.subtree_control", "+memory") ||
-	    (mkdir("/sys/fs/cgroup/postcopy_helper", 0755) && errno != EEXIST) ||
-	    file_write("/sys/fs/cgroup/postcopy_helper/memory.max", "4M"))
+	if (cgroup_make("helper") || cgroup_write("helper", "memory.max", "4M"))
 		SKIP(return, "no memory cgroups");
-	file_write("/sys/fs/cgroup/postcopy_helper/memory.swap.max", "0");
+	cgroup_write("helper", "memory.swap.max", "0");
 	ASSERT_EQ(0, region_make(&r, MAP_SHARED, OFFSET, 4096));
 	region_detach(&r);
 	ASSERT_EQ(0, access_start(&a, ACCESS_READ, page_at(&r, 4095), 0));
 	ASSERT_TRUE(access_wait_blocked(&a));
 	pid = fork_child();
 	if (!pid) {
-		if (file_write("/sys/fs/cgroup/postcopy_helper/cgroup.procs", "0"))
+		if (cgroup_enter("helper"))
 			_exit(1);
 		if (region_attach(&r))
 			_exit(2);
@@ -929,7 +921,7 @@ TEST(a_memory_limit_of_the_helper_of_a_shared_region_ends_the_helper_and_no_page
 	ASSERT_TRUE(access_wait_done(&a));
 	EXPECT_EQ(0, pages_wrong(&r, 0, 4096));
 	region_close(&r);
-	EXPECT_TRUE(wait_until(rmdir("/sys/fs/cgroup/postcopy_helper") == 0));
+	EXPECT_TRUE(cgroup_remove("helper"));
 }
 
 TEST_HARNESS_MAIN

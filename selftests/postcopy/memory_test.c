@@ -14,7 +14,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -43,7 +42,6 @@
 #endif
 
 #define NR_PAGES	512UL
-#define CGROUP		"/sys/fs/cgroup/postcopy_frozen"
 
 FIXTURE_PRIVATE_AND_SHARED(memory, NR_PAGES)
 
@@ -426,25 +424,22 @@ TEST(a_shared_region_takes_no_write_protection)
 
 TEST_F(write_protected, pages_are_charged_once)
 {
-	const char *current = "/sys/fs/cgroup/postcopy_protected/memory.current";
 	struct region *r = &self->r;
 	long before, charged;
 	int uffd;
 
-	if (file_write("/sys/fs/cgroup/cgroup.subtree_control", "+memory") ||
-	    (mkdir("/sys/fs/cgroup/postcopy_protected", 0755) && errno != EEXIST) ||
-	    file_number(current) < 0)
+	if (cgroup_make("protected") || cgroup_memory("protected") < 0)
 		SKIP(return, "no memory cgroups");
-	ASSERT_EQ(0, file_write("/sys/fs/cgroup/postcopy_protected/cgroup.procs", "0"));
+	ASSERT_EQ(0, cgroup_enter("protected"));
 	ASSERT_EQ(0, pages_fill(r, 0, 1, NULL));
 	/* Not the first of those that are filled at once: what does not get in is tried again. */
 	uffd = protect_writes(r, 2);
-	before = file_number(current);
+	before = cgroup_memory("protected");
 	if (uffd >= 0)
 		EXPECT_EQ(0, pages_fill(r, 0, NR_PAGES, NULL));
-	charged = (file_number(current) - before) / (long)PAGE;
-	EXPECT_EQ(0, file_write("/sys/fs/cgroup/cgroup.procs", "0"));
-	EXPECT_TRUE(wait_until(!rmdir("/sys/fs/cgroup/postcopy_protected")));
+	charged = (cgroup_memory("protected") - before) / (long)PAGE;
+	EXPECT_EQ(0, cgroup_enter(NULL));
+	EXPECT_TRUE(cgroup_remove("protected"));
 	if (uffd == -EINVAL)
 		SKIP(return, "no asynchronous write protection before Linux 6.7");
 	ASSERT_LE(0, uffd);
@@ -496,13 +491,10 @@ TEST_F(memory, a_page_taken_out_of_use_keeps_its_content)
 
 static bool is_frozen(bool frozen)
 {
-	char text[64] = "";
-	int fd = open(CGROUP "/cgroup.events", O_RDONLY | O_CLOEXEC);
+	char text[64];
 
-	if (fd >= 0 && read(fd, text, sizeof(text) - 1) < 0)
-		text[0] = '\0';
-	close(fd);
-	return strstr(text, frozen ? "frozen 1" : "frozen 0");
+	return !cgroup_read("frozen", "cgroup.events", text, sizeof(text)) &&
+	       strstr(text, frozen ? "frozen 1" : "frozen 0");
 }
 
 static char frozen_stack[64 << 10] __attribute__((aligned(16)));
@@ -511,7 +503,7 @@ static int frozen_run(void *arg)
 {
 	struct region *r = arg;
 
-	if (file_write(CGROUP "/cgroup.procs", "0"))
+	if (cgroup_enter("frozen"))
 		return 1;
 	return *(volatile uint64_t *)page_at(r, 3) != page_word(r, 3, 0);
 }
@@ -522,21 +514,21 @@ TEST_F(memory, a_process_that_waits_can_be_frozen_and_thawed)
 	int status;
 	pid_t pid;
 
-	if (mkdir(CGROUP, 0755) && errno != EEXIST)
+	if (cgroup_make("frozen"))
 		SKIP(return, "no cgroup2");
 	/* A process of its own with the same memory. */
 	pid = clone(frozen_run, frozen_stack + sizeof(frozen_stack), CLONE_VM | SIGCHLD, r);
 	ASSERT_LT(0, pid);
 	ASSERT_TRUE(wait_requests(r, 1));
-	ASSERT_EQ(0, file_write(CGROUP "/cgroup.freeze", "1"));
+	ASSERT_EQ(0, cgroup_write("frozen", "cgroup.freeze", "1"));
 	EXPECT_TRUE(wait_until(is_frozen(true)));
 	ASSERT_EQ(0, pages_fill(r, 3, 1, NULL));
 	EXPECT_EQ(0, waitpid(pid, &status, WNOHANG));
-	ASSERT_EQ(0, file_write(CGROUP "/cgroup.freeze", "0"));
+	ASSERT_EQ(0, cgroup_write("frozen", "cgroup.freeze", "0"));
 	EXPECT_TRUE(wait_until(is_frozen(false)));
 	ASSERT_EQ(0, wait_child(pid, &status));
 	EXPECT_EQ(0, status);
-	EXPECT_TRUE(wait_until(rmdir(CGROUP) == 0));
+	EXPECT_TRUE(cgroup_remove("frozen"));
 }
 
 /* A child that has borrowed the memory waits as its parent would. */

@@ -13,6 +13,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -703,4 +704,62 @@ long file_number(const char *path)
 		value = -1;
 	fclose(file);
 	return value;
+}
+
+#define CGROUPS "/sys/fs/cgroup/"
+
+static const char *cgroup_path(char path[128], const char *name, const char *file)
+{
+	snprintf(path, 128, CGROUPS "postcopy_%s/%s", name, file);
+	return path;
+}
+
+int cgroup_make(const char *name)
+{
+	char path[128];
+
+	file_write(CGROUPS "cgroup.subtree_control", "+memory");
+	return mkdir(cgroup_path(path, name, ""), 0755) && errno != EEXIST ? -errno : 0;
+}
+
+int cgroup_write(const char *name, const char *file, const char *text)
+{
+	char path[128];
+
+	return file_write(cgroup_path(path, name, file), text);
+}
+
+int cgroup_read(const char *name, const char *file, char *text, size_t size)
+{
+	char path[128];
+	int fd = open(cgroup_path(path, name, file), O_RDONLY | O_CLOEXEC);
+	ssize_t got;
+
+	if (fd < 0)
+		return -errno;
+	got = read(fd, text, size - 1);
+	text[got < 0 ? 0 : got] = '\0';
+	close(fd);
+	return got < 0 ? -EIO : 0;
+}
+
+long cgroup_memory(const char *name)
+{
+	char path[128];
+
+	return file_number(cgroup_path(path, name, "memory.current"));
+}
+
+int cgroup_enter(const char *name)
+{
+	return name ? cgroup_write(name, "cgroup.procs", "0") :
+		      file_write(CGROUPS "cgroup.procs", "0");
+}
+
+bool cgroup_remove(const char *name)
+{
+	char path[128];
+
+	cgroup_path(path, name, "");
+	return wait_until(rmdir(path) == 0);
 }

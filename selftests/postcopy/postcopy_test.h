@@ -172,4 +172,16 @@ int file_write(const char *path, const char *text);
 /* The number that is the content of @path, -1 if there is none */
 long file_number(const char *path);
 
+/* A cgroup for one test; with the memory controller, if the kernel has it. */
+int cgroup_make(const char *name);
+/* Its file @file, of the controllers or of the core. */
+int cgroup_write(const char *name, const char *file, const char *text);
+int cgroup_read(const char *name, const char *file, char *text, size_t size);
+/* Bytes charged to it now, -1 if it has no such file */
+long cgroup_memory(const char *name);
+/* The calling process moves there; with NULL to the root. */
+int cgroup_enter(const char *name);
+/* When all have left it. False: it is still there. */
+bool cgroup_remove(const char *name);
+
 #endif
