@@ -302,9 +302,9 @@ struct postcopy_req {
 	struct hlist_node hash;
 	u32 flags;
 	bool found;	/* there may be others */
-	u64 seq;
 	/* Under queue_lock. */
-	struct list_head queue;	/* unless it is taken */
+	u64 seq;		/* set once, when it is queued */
+	struct list_head queue;	/* while it is taken postcopy_req_requeue()'s */
 	bool taken;	/* set there; cleared under both locks */
 };
 

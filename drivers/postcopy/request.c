@@ -322,30 +322,24 @@ unsigned int postcopy_req_take(struct postcopy_region *region,
 	return i;
 }
 
-/* A request that the helper has taken waits for a helper again. */
+/*
+ * A request that the helper has taken waits for a helper again. Older ones are queued
+ * only if other threads of the helper gave them back just now, POSTCOPY_READ_BATCH each.
+ */
 static void req_untake(struct postcopy_region *region, struct postcopy_bucket *bucket,
 		       struct postcopy_req *req)
 {
+	struct list_head *place;
+
 	lockdep_assert_held(&bucket->lock);
 	spin_lock(&region->queue_lock);
-	list_add_tail(&req->queue, &region->queued);
+	list_for_each(place, &region->queued)
+		if (list_entry(place, struct postcopy_req, queue)->seq > req->seq)
+			break;
+	list_add_tail(&req->queue, place);
 	region->nr_queued++;
 	WRITE_ONCE(req->taken, false);
 	spin_unlock(&region->queue_lock);
-}
-
-static int req_compare(void *unused, const struct list_head *a, const struct list_head *b)
-{
-	return list_entry(a, struct postcopy_req, queue)->seq >
-	       list_entry(b, struct postcopy_req, queue)->seq;
-}
-
-static void req_sort(struct postcopy_region *region)
-{
-	spin_lock(&region->queue_lock);
-	list_sort(NULL, &region->queued, req_compare);
-	spin_unlock(&region->queue_lock);
-	postcopy_req_announce(region, false);
 }
 
 /**
@@ -357,21 +351,19 @@ static void req_sort(struct postcopy_region *region)
 void postcopy_req_give_back(struct postcopy_region *region,
 			    const struct postcopy_req_batch *batch, unsigned int nr)
 {
-	unsigned int i;
-
-	for (i = 0; i < nr; i++) {
-		unsigned long index = (batch->requests[i].offset >> PAGE_SHIFT) - region->first;
+	while (nr--) {
+		unsigned long index = (batch->requests[nr].offset >> PAGE_SHIFT) - region->first;
 		struct postcopy_bucket *bucket = req_bucket(region, index);
 		struct postcopy_req *req;
 
 		/* Unless it has been answered; then there may even be a new one. */
 		spin_lock(&bucket->lock);
 		req = req_lookup(bucket, index);
-		if (req && req->seq == batch->seq[i])
+		if (req && req->seq == batch->seq[nr])
 			req_untake(region, bucket, req);
 		spin_unlock(&bucket->lock);
 	}
-	req_sort(region);
+	postcopy_req_announce(region, false);
 }
 
 /**
@@ -407,25 +399,59 @@ ssize_t postcopy_req_read(struct postcopy_region *region,
 	return done;
 }
 
+static int req_is_older(void *unused, const struct list_head *a, const struct list_head *b)
+{
+	cond_resched();
+	return list_entry(a, struct postcopy_req, queue)->seq <
+	       list_entry(b, struct postcopy_req, queue)->seq;
+}
+
 /**
  * postcopy_req_requeue() - the helper is gone: queue what it has not answered
  * @region: the region
+ *
+ * Its file is released, so none of its threads takes or gives back requests, and there
+ * is no other helper before the region's lock is dropped. What is taken stays it, and
+ * its list heads are ours; it may be answered.
+ *
+ * Context: sleeps, under the region's lock.
  */
 void postcopy_req_requeue(struct postcopy_region *region)
 {
+	struct postcopy_req_batch batch __uninitialized;
+	struct postcopy_req *req, *next;
 	struct postcopy_bucket *bucket;
-	struct postcopy_req *req;
+	LIST_HEAD(unanswered);
 	unsigned int i;
 
+	lockdep_assert_held(&region->lock);
+	/* All of them, for no older one to be in the way of those that are put back. */
+	while (postcopy_req_take(region, &batch, POSTCOPY_READ_BATCH))
+		cond_resched();
 	for (i = 0; i < POSTCOPY_REQUEST_BUCKETS; i++) {
 		bucket = &region->buckets[i];
 		if (hlist_empty(&bucket->requests))
 			continue;
 		spin_lock(&bucket->lock);
-		hlist_for_each_entry(req, &bucket->requests, hash)
-			if (req->taken)
-				req_untake(region, bucket, req);
+		hlist_for_each_entry(req, &bucket->requests, hash) {
+			if (!req->taken)
+				continue;
+			refcount_inc(&req->refs);
+			list_add(&req->queue, &unanswered);
+		}
 		spin_unlock(&bucket->lock);
+		cond_resched();
 	}
-	req_sort(region);
+	/* The latest first: each goes to the head. */
+	list_sort(NULL, &unanswered, req_is_older);
+	list_for_each_entry_safe(req, next, &unanswered, queue) {
+		bucket = req_bucket(region, req->index);
+		spin_lock(&bucket->lock);
+		if (!req->answered)
+			req_untake(region, bucket, req);
+		spin_unlock(&bucket->lock);
+		postcopy_req_put(region, req);
+		cond_resched();
+	}
+	postcopy_req_announce(region, false);
 }

@@ -110,6 +110,51 @@ TEST_F(helper, the_next_one_gets_the_oldest_request_first)
 		EXPECT_TRUE(access_wait_done(&a[i]));
 }
 
+struct late_reader {
+	struct region *r;
+	void *buffer;
+	int result;
+};
+
+static void *late_reader_run(void *arg)
+{
+	struct late_reader *late = arg;
+
+	late->result = requests_read(late->r, late->buffer, 16);
+	return NULL;
+}
+
+/* A thread has taken sixteen and waits for its buffer, others four later ones: it fails. */
+TEST_F(helper, the_next_one_gets_those_given_back_before_later_ones)
+{
+	struct late_reader late = { .r = &self->r };
+	struct postcopy_request request[32];
+	struct access a[20];
+	struct region buffer;
+	uint64_t nr_poisoned;
+	pthread_t thread;
+	size_t i;
+
+	ASSERT_EQ(0, region_make(&buffer, MAP_PRIVATE, 0, 1));
+	late.buffer = buffer.address;
+	start_readers(_metadata, &self->r, a, 20);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, late_reader_run, &late));
+	ASSERT_TRUE(wait_requests(&buffer, 1));
+	ASSERT_EQ(4, requests_read(&self->r, request, 32));
+	EXPECT_EQ(OFFSET + 16 * PAGE, request[0].offset);
+	ASSERT_EQ(0, pages_poison(&buffer, 0, 1, &nr_poisoned));
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_EQ(-EFAULT, late.result);
+	region_detach(&self->r);
+	ASSERT_EQ(0, region_attach(&self->r));
+	ASSERT_EQ(20, requests_read_all(&self->r, request, 20));
+	for (i = 0; i < 20; i++)
+		EXPECT_EQ(OFFSET + i * PAGE, request[i].offset) TH_LOG("%zu", i);
+	ASSERT_EQ(0, pages_fill(&self->r, 0, 20, NULL));
+	finish_readers(_metadata, &self->r, a, 20);
+	region_close(&buffer);
+}
+
 TEST_F(helper, requests_made_while_there_is_none_wait_for_the_first)
 {
 	struct access a[4];
