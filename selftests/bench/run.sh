@@ -58,7 +58,7 @@ migrate_vm()
 	selftests/qemu/vm.sh --kernel "$kernel" --mem 5G --timeout 1500 -- \
 		sh -c "ip link set lo up && mount -t tmpfs none /dev/shm && \
 			insmod build/$kernel/drivers/postcopy/postcopy.ko && \
-			selftests/bench/migrate.sh" >> "$log" 2>&1 || {
+			ROWS='${ROWS-}' ROUNDS='${ROUNDS-}' selftests/bench/migrate.sh" >> "$log" 2>&1 || {
 		echo "not ok - bench.$kernel.migrate"
 		tail -n 20 "$log" | sed 's/^/# /'
 		failed=1
