@@ -27,9 +27,10 @@ export STRESS_SECONDS=${STRESS_SECONDS:-30}
 # For tests that unload it themselves
 export POSTCOPY_MODULE=$PWD/$module
 
-# What the kernel says when something is wrong with it, whoever did it.
+# What the kernel says when something is wrong with it, whoever did it. No name of a function that
+# may stand in a stack trace: tell_who_is_stuck() asks for these.
 complaints='WARNING:|BUG:|BUG at|Oops|general protection|KASAN|KCSAN|UBSAN|KFENCE|suspected memory leaks'
-complaints="$complaints|possible (recursive|circular)|lockdep is turned off|lock held when|suspicious RCU|rcu.*stall"
+complaints="$complaints|possible (recursive|circular)|lockdep is turned off|lock held when|suspicious RCU|rcu.*detected .*stall"
 complaints="$complaints|INFO: task|blocked for more than|soft lockup|hard LOCKUP"
 complaints="$complaints|Bad page|Bad rss-counter|bad page map|refcount_t|scheduling while atomic"
 complaints="$complaints|sleeping function|unable to handle"
