@@ -371,6 +371,14 @@ TEST_F(shared, content_survives_swapping)
 	EXPECT_EQ(0, pages_wrong(&self->r, 0, 256));
 }
 
+/* What nobody has mapped yet is marked for reclaim then, which shmem's map_pages leaves out. */
+TEST_F(shared, content_survives_dropped_caches)
+{
+	ASSERT_EQ(0, pages_fill(&self->r, 0, 256, NULL));
+	ASSERT_EQ(0, file_write("/proc/sys/vm/drop_caches", "3"));
+	EXPECT_EQ(0, pages_wrong(&self->r, 0, 256));
+}
+
 /* The helper receives into huge pages of its mapping, and none is present yet. */
 static void receive_huge(struct region *r, char *helper_memory, size_t nr)
 {
