@@ -65,7 +65,7 @@ unload()
 {
 	local i
 
-	for ((i = 0; i < 50; i++)); do
+	for ((i = 0; i < 300; i++)); do
 		rmmod postcopy 2>"$log/rmmod" && return 0
 		sleep 0.1
 	done

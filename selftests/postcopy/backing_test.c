@@ -17,10 +17,6 @@
 #include "kselftest_harness.h"
 #include "postcopy_test.h"
 
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE	25
-#endif
-
 #define NR_PAGES	1024UL	/* two huge pages */
 #define LENGTH		(NR_PAGES * PAGE)
 /* The region's place in the RAM image and in the memfd */
@@ -409,7 +405,7 @@ TEST_F(backing, converts_to_a_plain_mapping_of_the_memfd)
 	/* As the file is: huge pages, advice */
 	madvise(self->r.address, LENGTH, MADV_HUGEPAGE);
 	if (!strcmp(variant->shmem_enabled, "always"))
-		EXPECT_EQ(0, madvise(self->r.address, HUGE, MADV_COLLAPSE));
+		EXPECT_EQ(0, memory_collapse(self->r.address));
 	EXPECT_EQ(0, pages_wrong(&self->r, 4, NR_PAGES - 4));
 	ASSERT_EQ(0, madvise(page_at(&self->r, 8), PAGE, MADV_REMOVE));
 	EXPECT_TRUE(page_is_zero(self->direct + 8 * PAGE));

@@ -20,9 +20,6 @@
 #define MADV_COLD	20
 #define MADV_PAGEOUT	21
 #endif
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE	25
-#endif
 
 #define NR_PAGES	(HUGE / PAGE)
 
@@ -280,7 +277,7 @@ TEST_F(convert, makes_memory_that_smaps_calls_anonymous)
 TEST_F(convert, lets_huge_pages_be_made)
 {
 	fill_and_convert();
-	if (madvise(self->r.address, HUGE, MADV_COLLAPSE) && errno == EINVAL)
+	if (memory_collapse(self->r.address) == -EINVAL)
 		SKIP(return, "no MADV_COLLAPSE");
 	EXPECT_EQ((long)HUGE / 1024, smaps_kb(getpid(), self->r.address, "AnonHugePages"));
 	EXPECT_EQ(0, nr_wrong(&self->r, variant->zero_every));

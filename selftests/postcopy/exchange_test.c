@@ -257,6 +257,7 @@ struct waiter {
 	pthread_t thread;
 	pid_t tid;
 	int result;
+	bool done;
 };
 
 static void *wait_run(void *arg)
@@ -265,6 +266,7 @@ static void *wait_run(void *arg)
 
 	__atomic_store_n(&w->tid, gettid(), __ATOMIC_SEQ_CST);
 	w->result = call(w->r, &w->exchange, w->page);
+	__atomic_store_n(&w->done, true, __ATOMIC_SEQ_CST);
 	return NULL;
 }
 
@@ -307,6 +309,14 @@ static void ignore_signal(int sig)
 {
 }
 
+/* Signals until it ends: the first may come before it waits. */
+static void end_by_signal(struct __test_metadata *_metadata, struct waiter *w)
+{
+	ASSERT_TRUE(wait_until(!pthread_kill(w->thread, SIGUSR1) &&
+			       __atomic_load_n(&w->done, __ATOMIC_SEQ_CST)));
+	pthread_join(w->thread, NULL);
+}
+
 TEST_F(exchange, that_waits_is_ended_by_a_signal)
 {
 	struct sigaction action = { .sa_handler = ignore_signal };
@@ -314,13 +324,12 @@ TEST_F(exchange, that_waits_is_ended_by_a_signal)
 
 	ASSERT_EQ(0, sigaction(SIGUSR1, &action, NULL));
 	start_waiter(_metadata, &w, &self->r, NO_PAGE);
-	ASSERT_EQ(0, pthread_kill(w.thread, SIGUSR1));
-	pthread_join(w.thread, NULL);
+	end_by_signal(_metadata, &w);
 	EXPECT_EQ(-EINTR, w.result);
 	/* Once pages were dealt with that is no error. */
 	start_waiter(_metadata, &w, &self->r, 4);
-	ASSERT_EQ(0, pthread_kill(w.thread, SIGUSR1));
-	pthread_join(w.thread, NULL);
+	ASSERT_TRUE(wait_until(page_is_present(&self->r, 4) == 1));
+	end_by_signal(_metadata, &w);
 	EXPECT_EQ(0, w.result);
 	EXPECT_EQ(PAGE, w.exchange.out_length);
 	EXPECT_EQ(0, w.exchange.out_nr_requests);
@@ -331,6 +340,7 @@ TEST_F(exchange, that_waits_is_ended_by_the_end_of_the_region)
 	struct waiter w;
 
 	start_waiter(_metadata, &w, &self->r, 4);
+	ASSERT_TRUE(wait_until(page_is_present(&self->r, 4) == 1));
 	ASSERT_EQ(0, munmap(self->r.address, self->r.length));
 	pthread_join(w.thread, NULL);
 	EXPECT_EQ(0, w.result);

@@ -268,8 +268,9 @@ TEST_F(helper, of_a_killed_owner_gets_esrch_in_the_middle_of_fills)
 {
 	int pair[2], status, error = 0;
 	struct region r;
-	size_t page = 0;
+	uint64_t end;
 	pid_t pid;
+	size_t i;
 
 	ASSERT_EQ(0, pipe(pair));
 	pid = fork_child();
@@ -283,10 +284,10 @@ TEST_F(helper, of_a_killed_owner_gets_esrch_in_the_middle_of_fills)
 	ASSERT_EQ(sizeof(r), read(pair[0], &r, sizeof(r)));
 	r.context = self->r.context;
 	ASSERT_EQ(0, region_attach(&r));
-	while (!error && page < 16 * NR_PAGES) {
-		error = pages_fill(&r, page, 16, NULL);
-		page += 16;
-		if (page == 1024)
+	end = now_ms() + PATIENCE_MS;
+	for (i = 0; !error && now_ms() < end; i++) {
+		error = pages_fill(&r, i % NR_PAGES * 16, 16, NULL);
+		if (i == 64)
 			kill(pid, SIGKILL);
 	}
 	EXPECT_EQ(-ESRCH, error);
@@ -477,6 +478,7 @@ struct reader {
 	struct postcopy_request request;
 	ssize_t result;
 	int error;
+	bool done;
 };
 
 static void *read_blocking(void *arg)
@@ -486,6 +488,7 @@ static void *read_blocking(void *arg)
 	__atomic_store_n(&reader->tid, gettid(), __ATOMIC_SEQ_CST);
 	reader->result = read(reader->r->helper, &reader->request, sizeof(reader->request));
 	reader->error = errno;
+	__atomic_store_n(&reader->done, true, __ATOMIC_SEQ_CST);
 	return NULL;
 }
 
@@ -523,7 +526,9 @@ TEST_F(helper, read_that_waits_is_ended_by_a_signal)
 
 	ASSERT_EQ(0, sigaction(SIGUSR1, &action, NULL));
 	start_blocking_read(_metadata, &reader, &self->r);
-	ASSERT_EQ(0, pthread_kill(reader.thread, SIGUSR1));
+	/* The first may come before it reads. */
+	ASSERT_TRUE(wait_until(!pthread_kill(reader.thread, SIGUSR1) &&
+			       __atomic_load_n(&reader.done, __ATOMIC_SEQ_CST)));
 	pthread_join(reader.thread, NULL);
 	EXPECT_EQ(-1, reader.result);
 	EXPECT_EQ(EINTR, reader.error);
@@ -831,13 +836,20 @@ TEST(helpers_that_are_gone_leave_no_pages_in_stock)
 TEST(helpers_with_nothing_to_do_have_no_pages_in_stock)
 {
 	struct region r[NR_STOCKS];
+	uint64_t start;
 	long before;
-	int i;
+	int i, page;
 
 	for (i = 0; i < NR_STOCKS; i++)
 		fill_first(_metadata, &r[i]);
-	for (i = 0; i < NR_STOCKS; i++)
-		ASSERT_EQ(0, pages_fill(&r[i], 1, 1, NULL));
+	/* They keep them for a second: sooner, or once more. */
+	for (page = 1; page < 8; page++) {
+		start = now_ms();
+		for (i = 0; i < NR_STOCKS; i++)
+			ASSERT_EQ(0, pages_fill(&r[i], page, 1, NULL));
+		if (now_ms() - start < 500)
+			break;
+	}
 	before = free_kb();
 	ASSERT_LT(0, before);
 	EXPECT_TRUE(wait_until(free_kb() > before + NR_STOCKS * STOCK_KB / 2))
@@ -872,7 +884,8 @@ TEST(memory_is_charged_to_the_owners_cgroup)
 	ASSERT_EQ(0, region_attach(&r));
 	before = cgroup_memory("owner");
 	ASSERT_EQ(0, pages_fill(&r, 0, 4096, NULL));
-	EXPECT_LE(before + 4096 * (long)PAGE, cgroup_memory("owner"));
+	/* Some pages may be taken from what a processor had charged in advance. */
+	EXPECT_LE(before + (4096 - 256) * (long)PAGE, cgroup_memory("owner"));
 	kill(pid, SIGKILL);
 	ASSERT_EQ(0, wait_child(pid, &status));
 	close(r.helper);

@@ -134,7 +134,8 @@ uint64_t region_find(int context, pid_t pid, const void *address)
 
 	if (ioctl(context, POSTCOPY_REGION_LIST, &list))
 		return 0;
-	for (i = 0; i < list.out_nr_ids && i < list.nr_ids; i++) {
+	/* The latest is the one that is looked for. */
+	for (i = list.out_nr_ids < list.nr_ids ? list.out_nr_ids : list.nr_ids; i-- > 0;) {
 		if (region_info_by_id(context, ids[i], &info))
 			continue;
 		if (info.out_pid == (uint32_t)pid && info.out_address == (uintptr_t)address)
@@ -654,6 +655,15 @@ int wait_child(pid_t pid, int *status)
 }
 
 /* Files of /proc and /sys */
+
+int memory_collapse(void *address)
+{
+	int error = 0;
+
+	(void)wait_until(!(error = result(madvise(address, HUGE, MADV_COLLAPSE))) ||
+			 error == -EINVAL);
+	return error;
+}
 
 long smaps_kb(pid_t pid, const void *address, const char *name)
 {

@@ -14,16 +14,21 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/mman.h>
 #include <sys/types.h>
 
 #include <linux/postcopy.h>
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE	25
+#endif
 
 #define PAGE		4096UL
 #define HUGE		(2UL << 20)
 /* Long for an emulated processor on a busy machine. */
 #define PATIENCE_MS	10000
 /* How soon what must not wait has to be over, on the same machine. */
-#define AT_ONCE_MS	1000
+#define AT_ONCE_MS	5000
 
 struct region {
 	int context;
@@ -167,6 +172,8 @@ int probe_read(const volatile void *address);
 int probe_write(volatile void *address);
 
 /* A value in kB from the /proc/PID/smaps entry that holds @address, -1 if absent. */
+/* MADV_COLLAPSE; again where others have hold of a page for a moment. Its error */
+int memory_collapse(void *address);
 long smaps_kb(pid_t pid, const void *address, const char *name);
 int file_write(const char *path, const char *text);
 /* The number that is the content of @path, -1 if there is none */

@@ -16,9 +16,6 @@
 #define MADV_COLD	20
 #define MADV_PAGEOUT	21
 #endif
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE	25
-#endif
 
 #define NR_PAGES	64UL
 
@@ -118,7 +115,7 @@ static void dies_at_once(struct __test_metadata *_metadata, enum access_kind kin
 	EXPECT_GT(AT_ONCE_MS, now_ms() - start);
 	EXPECT_TRUE(WIFSIGNALED(status));
 	EXPECT_EQ(sig, WTERMSIG(status));
-	EXPECT_EQ(-ENOENT, region_info(&r, &info));
+	EXPECT_TRUE(wait_until(region_info(&r, &info) == -ENOENT));
 	close(r.context);
 }
 
@@ -492,7 +489,6 @@ TEST(map_populate_waits_for_the_helper)
 TEST(a_core_dump_of_a_half_filled_process_without_a_helper_ends)
 {
 	char pattern[256] = "";
-	uint64_t start;
 	int status;
 	pid_t pid;
 	FILE *file = fopen("/proc/sys/kernel/core_pattern", "r");
@@ -519,10 +515,8 @@ TEST(a_core_dump_of_a_half_filled_process_without_a_helper_ends)
 		signal(SIGABRT, SIG_DFL);
 		abort();
 	}
-	start = now_ms();
 	ASSERT_EQ(0, wait_child(pid, &status));
 	EXPECT_TRUE(WIFSIGNALED(status) && WCOREDUMP(status));
-	EXPECT_GT(5000, now_ms() - start);
 	EXPECT_EQ(0, access("/dev/shm/core.postcopy", R_OK));
 	unlink("/dev/shm/core.postcopy");
 	pattern[strcspn(pattern, "\n")] = '\0';
