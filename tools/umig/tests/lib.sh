@@ -46,7 +46,8 @@ wait_until() {
 	local end=$((SECONDS + $1))
 	shift
 	until "$@" >/dev/null 2>&1; do
-		[ $SECONDS -lt $end ] || return 1
+		# Once more: it may have been the command that took so long.
+		[ $SECONDS -lt $end ] || { "$@" >/dev/null 2>&1; return; }
 		sleep 0.02
 	done
 }
@@ -150,7 +151,7 @@ source_start() {
 	"$@" >"$tmp/source.log" 2>&1 &
 	source_pid=$!
 	started+=("$source_pid")
-	wait_until 5 test -S "$tmp/s"
+	wait_until 60 test -S "$tmp/s"
 }
 source_stop() {
 	kill -9 "$source_pid" 2>/dev/null

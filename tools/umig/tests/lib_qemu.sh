@@ -44,7 +44,7 @@ qemu() {
 		>"$tmp/$name.log" 2>&1 &
 	started+=("$!")
 	qemu_pid=$!
-	wait_until 10 qmp "$tmp/$name.test" query-status
+	wait_until 60 qmp "$tmp/$name.test" query-status
 }
 
 # pair [SOURCE ARGUMENTS]: a source with an image in its RAM and a destination that waits.
@@ -73,7 +73,7 @@ recv_start() {
 	"$fake" recv --qmp "$tmp/dst.qmp" --listen "$address" "$@" >"$tmp/recv.out" 2>"$tmp/recv.err" &
 	recv_pid=$!
 	started+=("$!")
-	wait_until 10 has_line "$tmp/recv.err" "waiting for the sender"
+	wait_until 60 has_line "$tmp/recv.err" "waiting for the sender"
 }
 
 send_run() {
@@ -95,7 +95,7 @@ send_start() {
 # half_way [OPTIONS of both]: a pair in the middle of its migration
 half_way() {
 	pair -S
-	recv_start "unix:$tmp/ctl" --rate 4M "$@"
+	recv_start "unix:$tmp/ctl" --rate 1M "$@"
 	send_start "$@"
 	wait_until 20 fake_has_pages 9000
 }

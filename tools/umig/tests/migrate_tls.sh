@@ -32,12 +32,12 @@ ok $? "migrate_tls.with_a_key_over_unix_sockets" "$tmp/send.err"
 end_pair
 
 pair -S
-moves_with tcp:127.0.0.1:47911 tcp:127.0.0.1:47911 "${key[@]}"
+moves_with tcp:127.0.0.1:27911 tcp:127.0.0.1:27911 "${key[@]}"
 ok $? "migrate_tls.with_a_key_over_tcp" "$tmp/send.err"
 end_pair
 
 pair -S
-moves_with tcp:localhost:47912 tcp:localhost:47912 --tls-certificates "$tmp/certs"
+moves_with tcp:localhost:27912 tcp:localhost:27912 --tls-certificates "$tmp/certs"
 ok $? "migrate_tls.with_certificates" "$tmp/send.err"
 end_pair
 
@@ -86,18 +86,18 @@ end_pair
 
 # --- strangers
 pair
-recv_start tcp:localhost:47913 --tls-certificates "$tmp/certs"
-stays_here tcp:localhost:47913 --tls-certificates "$tmp/forged"
+recv_start tcp:localhost:27913 --tls-certificates "$tmp/certs"
+stays_here tcp:localhost:27913 --tls-certificates "$tmp/forged"
 ok $? "migrate_tls.a_sender_of_another_authority_moves_nothing" "$tmp/send.err"
 end_pair
 pair
-recv_start tcp:localhost:47914 --tls-certificates "$tmp/forged"
-stays_here tcp:localhost:47914 --tls-certificates "$tmp/certs" && has_line "$tmp/send.err" "no TLS"
+recv_start tcp:localhost:27914 --tls-certificates "$tmp/forged"
+stays_here tcp:localhost:27914 --tls-certificates "$tmp/certs" && has_line "$tmp/send.err" "no TLS"
 ok $? "migrate_tls.a_receiver_of_another_authority_gets_nothing" "$tmp/send.err"
 end_pair
 pair
-recv_start tcp::47915 --tls-certificates "$tmp/certs"
-stays_here tcp:127.0.0.2:47915 --tls-certificates "$tmp/certs" && has_line "$tmp/send.err" "no TLS"
+recv_start tcp::27915 --tls-certificates "$tmp/certs"
+stays_here tcp:127.0.0.2:27915 --tls-certificates "$tmp/certs" && has_line "$tmp/send.err" "no TLS"
 ok $? "migrate_tls.a_receiver_whose_certificate_is_for_another_host_gets_nothing" "$tmp/send.err"
 end_pair
 pair

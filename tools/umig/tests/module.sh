@@ -91,12 +91,12 @@ ok $? "migrate.region_is_converted"
 end_pair
 
 pair
-recv_start --rate 4M
+recv_start --rate 1M
 send_start
 wait_until 60 present 9000
 kill -9 "$recv_pid"
 wait "$recv_pid" 2>/dev/null
-recv_start --resume --rate 4M
+recv_start --resume --rate 1M
 wait_until 60 present 11000
 kill -9 "$recv_pid"
 wait "$recv_pid" 2>/dev/null
@@ -112,7 +112,7 @@ ok $? "resume.memory_is_equal" "$tmp/send.err"
 end_pair
 
 pair
-recv_start --rate 4M
+recv_start --rate 1M
 send_start
 wait_until 60 present 9000
 kill -9 "$dst_pid"

@@ -8,7 +8,7 @@ rm -f "$tmp/uri" "$tmp/err"
 "$umig" serve --file "$tmp/img" --listen "unix:$tmp/s" >"$tmp/uri" 2>"$tmp/err" &
 pid=$!
 started+=("$pid")
-wait_until 5 test -s "$tmp/uri"
+wait_until 60 test -s "$tmp/uri"
 ok $? "serve.prints_the_uri" "$tmp/err"
 uri=$(cat "$tmp/uri")
 [ "$(nbdinfo --size "$uri")" = 8388608 ]
@@ -48,7 +48,7 @@ rm -f "$tmp/uri2" "$tmp/err"
 "$umig" serve --file "$tmp/odd" --listen tcp:127.0.0.1:0 >"$tmp/uri2" 2>"$tmp/err" &
 pid=$!
 started+=("$pid")
-wait_until 5 test -s "$tmp/uri2"
+wait_until 60 test -s "$tmp/uri2"
 nbdcopy "$(cat "$tmp/uri2")" "$tmp/copy2" && cmp "$tmp/copy2" "$tmp/odd"
 ok $? "serve.on_a_free_tcp_port" "$tmp/err"
 kill "$pid"

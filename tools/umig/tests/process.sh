@@ -41,7 +41,7 @@ vmm_start() {
 	python3 "$tmp/vmm.py" "$tmp/img" "$tmp/where" &
 	vmm=$!
 	started+=("$vmm")
-	wait_until 10 test -s "$tmp/where"
+	wait_until 60 test -s "$tmp/where"
 	read -r range fd <"$tmp/where"
 }
 vmm_stop() {
@@ -55,7 +55,7 @@ serve_start() {
 	"$umig" serve "$@" --listen "unix:$tmp/s" >"$tmp/uri" 2>"$tmp/err" &
 	serve=$!
 	started+=("$serve")
-	wait_until 10 test -s "$tmp/uri"
+	wait_until 60 test -s "$tmp/uri"
 	uri=$(cat "$tmp/uri")
 }
 serve_stop() {
@@ -70,7 +70,7 @@ has_image() { nbdcopy "$uri" "$tmp/copy" 2>>"$tmp/err" && cmp "$tmp/copy" "$tmp/
 refuses() {
 	local text=$1
 	shift
-	timeout 10 "$umig" serve "$@" --listen "unix:$tmp/s" >"$tmp/uri" 2>"$tmp/err"
+	timeout 60 "$umig" serve "$@" --listen "unix:$tmp/s" >"$tmp/uri" 2>"$tmp/err"
 	[ $? = 3 ] && grep -q -- "$text" "$tmp/err"
 }
 
@@ -135,7 +135,7 @@ has_image
 ok $? "fd.lives_as_long_as_the_server" "$tmp/err"
 serve_stop
 vmm_start
-timeout 10 "$umig" serve --pid "$vmm" --fd 999 --listen "unix:$tmp/s" 2>"$tmp/err"
+timeout 60 "$umig" serve --pid "$vmm" --fd 999 --listen "unix:$tmp/s" 2>"$tmp/err"
 [ $? = 1 ] && has_line "$tmp/err" "/proc/$vmm/fd/999: No such file"
 ok $? "fd.that_is_not_open_says_so" "$tmp/err"
 
@@ -154,7 +154,7 @@ for options in "--pid 1" "--pid 1 --range 1000-2000 --fd 3" "--pid 1 --range 200
 	       "--pid 1 --range 1000-2001" "--file $tmp/img --range 1000-2000" \
 	       "--pid 1 --range 0x1000" "--pid 0 --fd 1" "--file $tmp/img --pid 1 --fd 3"; do
 	# shellcheck disable=SC2086 # several options
-	timeout 10 "$umig" serve $options --listen "unix:$tmp/s" 2>"$tmp/err"
+	timeout 60 "$umig" serve $options --listen "unix:$tmp/s" 2>"$tmp/err"
 	[ $? = 2 ]
 	ok $? "usage: $options" "$tmp/err"
 done

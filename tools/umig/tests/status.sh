@@ -12,7 +12,7 @@ source_start() {
 	nbdkit -f -r -U "$tmp/s" file "$tmp/img" >"$tmp/source.log" 2>&1 &
 	source_pid=$!
 	started+=("$source_pid")
-	wait_until 5 test -S "$tmp/s"
+	wait_until 60 test -S "$tmp/s"
 }
 
 status() { "$umig" status --pid "$pid" --json >"$tmp/status" 2>"$tmp/err"; }
@@ -34,7 +34,7 @@ rm -f "$tmp/pull"
 "$fake" pull --pid 1234 --from "$uri" --rate 1M 2>"$tmp/pull" &
 pid=$!
 started+=("$pid")
-wait_until 10 status_is "s['present_pages'] > 0"
+wait_until 10 status_is "s['present_pages'] > 0 and s['p50_ns'] > 0"
 status_is "s['pid'] == $pid and s['command'] == 'pull' and s['phase'] == 'filling' and
 	s['source'] == '$uri' and s['regions'] == [7] and s['total_pages'] == 32768 and
 	s['missing_pages'] == 32768 - s['present_pages'] and s['rate'] == 1 << 20 and
@@ -64,8 +64,8 @@ background() { status && jq '.[0].present_pages - .[0].demand_pages' "$tmp/statu
 wait_until 20 status_is "s['demand_pages'] > $(demand) + 200"
 before=$(background)
 wait_until 20 status_is "s['demand_pages'] > $(demand) + 200"
-# The two numbers are not read in the same moment.
-[ "$(background)" -le $((before + 8)) ]
+# The two numbers are not read in the same moment. Not paused it would bring ten thousand.
+[ "$(background)" -le $((before + 500)) ]
 ok $? "set.pause_stops_background" "$tmp/status"
 "$umig" set --pid "$pid" --rate 1M
 status_is "s['demand_pages'] > 0" && demand=$(jq '.[0].demand_pages' "$tmp/status") &&

@@ -61,7 +61,7 @@ static int run(struct script *s, struct qmp *q, json_t **ret)
 	int err;
 
 	pthread_create(&thread, NULL, fake_qemu, s);
-	err = qmp_open(q, path, 300);
+	err = qmp_open(q, path, 3000);
 	if (!err)
 		err = qmp_command(q, "query-status", NULL, ret);
 	if (q->fd >= 0)

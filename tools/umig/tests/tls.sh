@@ -16,21 +16,26 @@ serve_start() {
 	"$umig" serve --file "$tmp/img" "$@" >"$tmp/serve.out" 2>"$tmp/serve.err" &
 	serve_pid=$!
 	started+=("$serve_pid")
-	wait_until 10 has_line "$tmp/serve.out" nbds
+	wait_until 60 has_line "$tmp/serve.out" nbds
 	uri=$(grep -o 'nbds[^ ]*' "$tmp/serve.out")
 }
 serve_stop() {
 	kill "$serve_pid"
 	wait "$serve_pid" 2>/dev/null
 }
-pull() { fake_region 8 2 && timeout 20 "$fake" pull --pid 1234 "$@" 2>"$tmp/err"; }
+pull() { fake_region 8 2 && timeout 60 "$fake" pull --pid 1234 "$@" 2>"$tmp/err"; }
 
 # Tries for ever, and nothing is filled.
 gets_nothing() {
 	fake_region 8 2
-	timeout -s TERM 3 "$fake" pull --pid 1234 "$@" 2>"$tmp/err"
-	[ $? = 124 ] || return 1
-	has_line "$tmp/err" "no connection to the source" &&
+	rm -f "$tmp/err"
+	"$fake" pull --pid 1234 "$@" 2>"$tmp/err" &
+	pid=$!
+	started+=("$pid")
+	wait_until 60 has_line "$tmp/err" "no connection to the source"
+	kill -TERM "$pid"
+	wait "$pid"
+	[ $? = 4 ] && has_line "$tmp/err" "no connection to the source" &&
 		python3 -c "import sys; sys.exit(any(open('$tmp/map','rb').read()))"
 }
 
