@@ -335,7 +335,7 @@ static vm_fault_t fault_shared_present(struct postcopy_region *region,
 	if (!(ret & VM_FAULT_LOCKED))
 		return ret;
 	poisoned = PageHWPoison(vmf->page);
-	/* drop_caches has marked it for reclaim: map_pages leaves such a page out. This unmarks it. */
+	/* map_pages leaves out what drop_caches has marked for reclaim. This unmarks it. */
 	folio_mark_dirty(page_folio(vmf->page));
 	unlock_page(vmf->page);
 	put_page(vmf->page);
