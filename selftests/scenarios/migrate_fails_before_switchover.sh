@@ -17,7 +17,7 @@ receiver()
 	TMPDIR=${1-/tmp} "$umig" recv --qmp "$work/destination.qmp" \
 		--listen "unix:$work/control" >"$work/recv.log" 2>&1 &
 	recv=$!
-	within 20 test -S "$work/control"
+	within 60 test -S "$work/control"
 }
 
 sender()
@@ -48,7 +48,7 @@ destination_killed()
 connection_cut()
 {
 	receiver && kill -STOP "$destination_pid" && sender &&
-	within 20 region_attached && kill -9 "$recv" && failed_harmlessly
+	within 60 region_attached && kill -9 "$recv" && failed_harmlessly
 }
 
 region_attached()

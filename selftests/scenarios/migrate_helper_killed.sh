@@ -19,7 +19,7 @@ serve()
 	qemu-nbd --read-only --format raw --persistent --shared 8 --socket "$pages" \
 		/dev/shm/source.ram >"$work/serve.log" 2>&1 &
 	server=$!
-	within 10 test -S "$pages"
+	within 60 test -S "$pages"
 }
 
 pull()
@@ -29,25 +29,20 @@ pull()
 	pull=$!
 }
 
-tell()
-{
-	printf '%s\n' '{"execute":"qmp_capabilities"}' "$2" |
-		timeout 10 socat -t 1 - "UNIX-CONNECT:$work/$1.qmp"
-}
-
 # The device state alone, so that the helper is a process of its own. No page may be
 # pulled before the source has stopped.
 switchover()
 {
-	local ignore='{"execute":"migrate-set-capabilities","arguments":{"capabilities":[{"capability":"x-ignore-shared","state":true}]}}'
+	local ignore='{"capabilities":[{"capability":"x-ignore-shared","state":true}]}'
+	local where="{\"uri\":\"unix:$work/state\"}"
 
-	tell source "$ignore"
-	tell destination "$ignore"
-	tell destination "{\"execute\":\"migrate-incoming\",\"arguments\":{\"uri\":\"unix:$work/state\"}}"
-	tell source '{"execute":"stop"}'
+	qmp source migrate-set-capabilities "$ignore"
+	qmp destination migrate-set-capabilities "$ignore"
+	qmp destination migrate-incoming "$where"
+	qmp source stop
 	pull --rate 4M
-	tell source "{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"unix:$work/state\"}}"
-	within 20 loaded && tell destination '{"execute":"cont"}' && vmm_runs destination
+	qmp source migrate "$where"
+	within 60 loaded && qmp destination cont && vmm_runs destination
 }
 
 loaded()
@@ -72,9 +67,9 @@ kill_in_the_middle()
 	local present
 
 	present=$(region_of "$destination_pid" present) &&
-	within 20 present_beyond "$present" || return
+	within 60 present_beyond "$present" || return
 	kill -STOP "$server"
-	within 20 waits || { "$umig" list; return 1; }
+	within 60 waits || { "$umig" list; return 1; }
 	kill -9 "$pull"
 	wait "$pull" 2>/dev/null
 	kill -CONT "$server"
@@ -88,7 +83,7 @@ server_restarted()
 	present=$(region_of "$destination_pid" present)
 	kill -9 "$server"
 	wait "$server" 2>/dev/null
-	serve && within 30 present_beyond "$present" && kill -0 "$pull"
+	serve && within 60 present_beyond "$present" && kill -0 "$pull"
 }
 
 check the_source_guest_runs source_start
@@ -98,8 +93,9 @@ check the_destination_starts switchover
 check threads_wait_when_the_helper_is_killed kill_in_the_middle
 pull --rate 4M
 check they_wait_again_when_the_second_helper_is_killed kill_in_the_middle
-pull
+pull --rate 8M
 check the_third_goes_on_when_the_server_comes_back server_restarted
+"$umig" set --pid "$pull" --rate 0
 check it_delivers_everything wait "$pull"
 check the_guest_is_unharmed guest_goes_on destination
 check its_memory_is_plain_shared_memory mapped_shared "$destination_pid"

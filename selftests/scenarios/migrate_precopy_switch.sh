@@ -22,8 +22,10 @@ runs_at_the_destination()
 # A second umig tells the first to switch, in the middle of the first round.
 switched_by_hand()
 {
-	migrate source destination --precopy &&
-	within 20 in_precopy && "$umig" set --pid "$recv" --rate 1M &&
+	# shellcheck disable=SC2034 # for migrate
+	local recv_rate=1M
+
+	migrate source destination --precopy && within 60 in_precopy &&
 	"$umig" set --pid "$send" --switch && within 60 runs_at_the_destination &&
 	"$umig" set --pid "$recv" --rate 0 &&
 	wait "$send" && wait "$recv" && summary recv '.digest_checked and .demand_pages > 0'

@@ -13,7 +13,7 @@ receiver()
 	"$umig" recv --qmp "$work/destination.qmp" --listen "unix:$work/control" --json "$@" \
 		>>"$work/recv.log" 2>&1 &
 	recv=$!
-	within 20 test -S "$work/control"
+	within 60 test -S "$work/control"
 }
 
 # shellcheck disable=SC2154 # destination_pid: vmm_start sets it
@@ -42,11 +42,11 @@ kill_in_the_middle()
 	local present servers
 
 	present=$(region_of "$destination_pid" present)
-	within 30 present_beyond "$present" || return
+	within 60 present_beyond "$present" || return
 	servers=$(pgrep -f 'nbdkit.*source.ram')
 	# shellcheck disable=SC2086 # one word per process
 	kill -STOP $servers
-	within 30 waits || { "$umig" list; return 1; }
+	within 60 waits || { "$umig" list; return 1; }
 	kill -9 "$recv"
 	wait "$recv" 2>/dev/null
 	# shellcheck disable=SC2086
@@ -69,7 +69,8 @@ check the_guest_is_resumed_at_the_destination starts
 check threads_wait_when_the_receiver_is_killed kill_in_the_middle
 check another_receiver_goes_on goes_on --rate 4M
 check they_wait_again_when_that_is_killed kill_in_the_middle
-check a_third_receiver_goes_on goes_on
+check a_third_receiver_goes_on goes_on --rate 8M
+"$umig" set --pid "$recv" --rate 0
 check it_delivers_everything wait "$recv"
 check the_sender_hears_of_it wait "$send"
 check the_guest_is_unharmed guest_goes_on destination

@@ -23,8 +23,10 @@ ends()
 # Before all is there it must not be read as if it were.
 refused_while_it_arrives()
 {
+	# shellcheck disable=SC2034 # for migrate
+	local recv_rate=1M
+
 	migrate source first || return
-	"$umig" set --pid "$recv" --rate 1M
 	within 60 grep -q '"resumed"' "$work/recv.log" || return
 	"$umig" send --qmp "$work/first.other.qmp" --to "unix:$work/nobody" 2>"$work/early.log"
 	[ $? -eq 3 ] && grep 'still arriving' "$work/early.log" || return

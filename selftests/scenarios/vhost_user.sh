@@ -21,7 +21,7 @@ backend()
 		--export "type=vhost-user-blk,id=disk,node-name=disk,writable=on,addr.type=unix,addr.path=$work/$1.disk" \
 		>"$work/$1.backend.log" 2>&1 &
 	printf -v "$1_backend" %s $!
-	within 10 test -S "$work/$1.disk"
+	within 60 test -S "$work/$1.disk"
 }
 
 with_disk()
@@ -59,8 +59,10 @@ passes_beyond()
 # Slowly, so that the back end finds pages missing.
 moves()
 {
-	migrate source destination || return
-	"$umig" set --pid "$recv" --rate 8M
+	# shellcheck disable=SC2034 # for migrate
+	local recv_rate=8M
+
+	migrate source destination &&
 	within 60 grep -q '"resumed"' "$work/recv.log" && within 100 asked_by_the_backend &&
 	"$umig" set --pid "$recv" --rate 0 && wait "$send" && wait "$recv" &&
 	summary recv '.digest_checked and .converted'

@@ -100,7 +100,7 @@ vmm_start()
 		-append "console=ttyS0 quiet loglevel=3 iommu=off mitigations=off nopvspin guest.mib=$guest_mib guest.rewrite=${GUEST_REWRITE:-8} ${guest_options-}" \
 		"$@" >"$work/$name.log" 2>&1 &
 	printf -v "${name}_pid" %s $!
-	within 20 test -S "$work/$name.qmp"
+	within 60 vmm_answers "$name"
 }
 
 # source_start [QEMU-OPTION]...
@@ -116,8 +116,8 @@ destination_start()
 	vmm_start destination "mem-path=/dev/postcopy,share=${destination_share:-off}" -incoming defer "$@"
 }
 
-# migrate FROM TO [SEND-OPTION]... - begin to move the guest; $send and $recv log to
-# $work/send.log and $work/recv.log
+# migrate FROM TO [SEND-OPTION]... - begin to move the guest, with recv_rate=RATE at that rate;
+# $send and $recv log to $work/send.log and $work/recv.log
 migrate()
 {
 	local from=$1 to=$2
@@ -125,9 +125,9 @@ migrate()
 
 	rm -f "$work/control"
 	"$umig" recv --qmp "$work/$to.qmp" --listen "unix:$work/control" \
-		--json >"$work/recv.log" 2>&1 &
+		${recv_rate:+--rate "$recv_rate"} --json >"$work/recv.log" 2>&1 &
 	recv=$!
-	within 20 test -S "$work/control" || return
+	within 60 test -S "$work/control" || return
 	"$umig" send --qmp "$work/$from.qmp" --to "unix:$work/control" "$@" \
 		--json >"$work/send.log" 2>&1 &
 	send=$!
@@ -145,11 +145,30 @@ summary()
 	grep -h '"summary"' "$work/$1.log" | tail -n 1 | jq -e "$2"
 }
 
-# qmp NAME COMMAND - one QMP command, prints the answer
+# qmp NAME COMMAND [ARGUMENTS] - one QMP command, prints the answer. The connection stays until
+# that is there: QEMU forgets what somebody who has gone has asked for.
 qmp()
 {
-	printf '{"execute":"qmp_capabilities"}{"execute":"%s"}\n' "$2" |
-		timeout 10 socat -t 1 - "UNIX-CONNECT:$work/$1.qmp" | tail -n 1
+	local answers=$work/$1.answers
+
+	: >"$answers"
+	{
+		printf '{"execute":"qmp_capabilities"}{"execute":"%s"%s}\n' "$2" "${3:+,\"arguments\":$3}"
+		# An empty line means nothing to QEMU, and ends this if socat has ended.
+		until has_answers "$answers" 2 || ! echo; do sleep 0.05; done
+	} | timeout 10 socat -t 0.1 - "UNIX-CONNECT:$work/$1.qmp" >"$answers"
+	grep '^{"return"\|^{"error"' "$answers" | sed -n 2p
+}
+
+# has_answers FILE NUMBER
+has_answers()
+{
+	[ "$(grep -c '^{"return"\|^{"error"' "$1")" -ge "$2" ]
+}
+
+vmm_answers()
+{
+	[ -S "$work/$1.qmp" ] && qmp "$1" query-status | grep -q '"status"'
 }
 
 vmm_runs()
@@ -174,8 +193,7 @@ guest_goes_on()
 
 registers()
 {
-	printf '{"execute":"qmp_capabilities"}{"execute":"human-monitor-command","arguments":{"command-line":"info registers -a"}}\n' |
-		timeout 10 socat -t 1 - "UNIX-CONNECT:$work/$1.qmp" | tail -n 1 |
+	qmp "$1" human-monitor-command '{"command-line":"info registers -a"}' |
 		sed 's/\\r\\n/\n/g' | grep -E 'CPU#|RIP'
 }
 
