@@ -124,7 +124,7 @@ run_vm()
 
 # run_part KERNEL PART NAME... - the same as often as it takes, and what counts of it.
 # A scenario is timing, an emulator with known faults and a nested guest: one that fails
-# is tried once more, and whatever it was, up to three times if the VM died without a
+# is tried once more, and whatever it was, up to five times if the VM died without a
 # word; that is said to be flaky. Not if a byte was wrong or the module is in what the
 # kernel complains of: that is never a matter of luck.
 run_part()
@@ -137,7 +137,7 @@ run_part()
 	for ((try = 1; ; try++)); do
 		run_vm "$kernel" "$part" "$@" > /dev/null
 		grep -q '^not ok' "$tap" || break
-		! grep -q "$vm_died" "$tap" || tries=4
+		! grep -q "$vm_died" "$tap" || tries=6
 		[ "$try" -lt "$tries" ] || break
 		! grep -qE 'wrong bytes [1-9]|wrong page|digest.*(differ|mismatch)' "$tap" || break
 		grep -q "died of QEMU's emulation$" "$tap" || ! grep -q '\[postcopy\]' "$tap" || break
