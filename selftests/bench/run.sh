@@ -49,20 +49,29 @@ vm()
 	}
 }
 
-# Stock QEMUs with KVM inside the VM: their guests boot in it
+# Stock QEMUs with KVM inside the VM: their guests boot in it. A VM with so much in it does not
+# live long under QEMU's emulation: the next one goes on with the rounds that are missing. Not
+# if a byte was wrong.
 migrate_vm()
 {
-	local kernel=$1 log=$results/$1.migrate.log
+	local kernel=$1 log=$results/$1.migrate.log out=$results/$1.migrate boot
 
+	rm -rf "$out"
 	echo "# kernel $kernel" > "$log"
-	selftests/qemu/vm.sh --kernel "$kernel" --mem 5G --timeout 1500 -- \
-		sh -c "ip link set lo up && mount -t tmpfs none /dev/shm && \
-			insmod build/$kernel/drivers/postcopy/postcopy.ko && \
-			ROWS='${ROWS-}' ROUNDS='${ROUNDS-}' selftests/bench/migrate.sh" >> "$log" 2>&1 || {
-		echo "not ok - bench.$kernel.migrate"
-		tail -n 20 "$log" | sed 's/^/# /'
-		failed=1
-	}
+	for ((boot = 1; boot <= 12; boot++)); do
+		if selftests/qemu/vm.sh --kernel "$kernel" --mem 5G --timeout 900 --boots 2 --out "$out" -- \
+			sh -c "ip link set lo up && mount -t tmpfs none /dev/shm && \
+				insmod build/$kernel/drivers/postcopy/postcopy.ko && \
+				ROWS='${ROWS-}' ROUNDS='${ROUNDS-}' selftests/bench/migrate.sh" >> "$log" 2>&1; then
+			return
+		fi
+		! grep -qE "wrong bytes [1-9]|wrong page" "$log" || break
+		echo "# bench.$kernel.migrate: boot $boot has ended early," \
+			"$(cat "$out"/row_* 2>/dev/null | wc -l) rounds done"
+	done
+	echo "not ok - bench.$kernel.migrate"
+	tail -n 20 "$log" | sed 's/^/# /'
+	failed=1
 }
 
 for kernel in $kernels; do

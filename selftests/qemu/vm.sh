@@ -25,6 +25,8 @@ usage()
 	  --interactive   connect the terminal
 	  --out DIR       directory that is /out in the guest, for results
 	  --append ARGS   more kernel arguments
+	  --boots N       tries, if QEMU's emulation kills it (4); from the third on with one
+	                  thread for all processors
 	END
 }
 
@@ -52,6 +54,7 @@ while [ $# -gt 0 ]; do
 	--timeout) timeout=$2; shift ;;
 	--out) out=$2; shift ;;
 	--append) append=$2; shift ;;
+	--boots) boots=$2; shift ;;
 	--icount) icount=y ;;
 	--interactive) interactive=y ;;
 	--help) usage; exit 0 ;;
