@@ -197,6 +197,18 @@ static int read_completed(void *user_data, int *error)
 	return 1;
 }
 
+/*
+ * libnbd takes a request that it cannot send any more, and completes it at once with an error;
+ * there is no descriptor then on which to wait for that.
+ */
+static bool source_is_lost(struct source *s)
+{
+	if (!nbd_aio_is_dead(s->nbd) && !nbd_aio_is_closed(s->nbd))
+		return false;
+	snprintf(s->error, sizeof(s->error), "%s", strerror(ECONNRESET));
+	return true;
+}
+
 /* Return: 0: @r will complete inside some source_notify(). */
 int source_read(struct source *s, struct source_read *r)
 {
@@ -211,6 +223,8 @@ int source_read(struct source *s, struct source_read *r)
 	if (nbd_aio_pread_structured(s->nbd, r->buf, r->length, r->offset, chunk, completion,
 				     0) < 0)
 		return source_failed(s, EIO);
+	if (source_is_lost(s))
+		return -ECONNRESET;
 	r->in_flight = true;
 	return 0;
 }
@@ -284,6 +298,8 @@ int source_status(struct source *s, struct source_status *st)
 	st->started_ns = now_ns();
 	if (nbd_aio_block_status(s->nbd, st->length, st->offset, extent, completion, 0) < 0)
 		return source_failed(s, EIO);
+	if (source_is_lost(s))
+		return -ECONNRESET;
 	st->in_flight = true;
 	return 0;
 }
