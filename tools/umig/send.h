@@ -38,9 +38,11 @@ struct send {
 	struct qemu_ram ram;
 	struct qemu_cap caps[QEMU_MAX_CAPS];
 	bool caps_set;
-	bool migrating;
+	bool migrating;		/* we have begun it */
+	bool stopped;		/* the guest, by us, and not told to go on since */
 	bool fd_given;
 	bool was_running;
+	char source_state[64];	/* that send_restore_source() has left it in */
 	struct page_server server;
 	struct link link;
 	struct state_reader state;
@@ -64,6 +66,11 @@ struct send {
 	uint8_t *ranges;
 	unsigned int round;
 	uint64_t nr_dirty;
+
+	/* After GO: since when nothing was heard of the receiver, 0 if something was. */
+	uint64_t lost_ns;
+	uint64_t backoff_ms;
+	bool resume_said;
 
 	uint64_t started_ns;
 	struct qemu_events events;

@@ -39,8 +39,12 @@ int send_wait_message(struct send *s, unsigned int timeout_ms, struct control_me
 				snprintf(error, size, "the receiver says: %s", msg->text);
 				return -EREMOTEIO;
 			}
-			if (!ret)
+			if (!ret) {
+				s->lost_ns = 0;
+				s->backoff_ms = 0;
+				s->resume_said = false;
 				return 0;
+			}
 		}
 		if (ret < 0) {
 			snprintf(error, size, "the receiver does not speak umig's protocol%s",
@@ -57,14 +61,12 @@ int send_wait_message(struct send *s, unsigned int timeout_ms, struct control_me
 
 		/* The receiver may have nothing to say before it gets a page. */
 		page_server_check(&s->server);
-		if (now >= deadline) {
-			snprintf(error, size, "the receiver said nothing for %u s",
-				 timeout_ms / 1000);
-			return -ETIMEDOUT;
-		}
-		if (poll(fds, 3, (int)min_u64((deadline - now) / 1000000 + 1, 200)) < 0 &&
-		    errno != EINTR)
+		if (poll(fds, 3, now >= deadline ? 0 :
+			 (int)min_u64((deadline - now) / 1000000 + 1, 200)) < 0) {
+			if (errno == EINTR)
+				continue;
 			return -errno;
+		}
 		if (fds[1].revents) {
 			snprintf(error, size, "stopped by a signal");
 			return -EINTR;
@@ -81,6 +83,10 @@ int send_wait_message(struct send *s, unsigned int timeout_ms, struct control_me
 					 strerror(-ret));
 				return ret;
 			}
+		} else if (now >= deadline) {
+			snprintf(error, size, "the receiver said nothing for %u s",
+				 timeout_ms / 1000);
+			return -ETIMEDOUT;
 		}
 	}
 }
@@ -207,31 +213,32 @@ static void send_say_resume(const struct send *s)
 }
 
 /*
- * After GO the connection is lost. Connects again and says HELLO (go) until the receiver answers;
- * for a bounded time if the guest is not known to run. Return: 0, -EINTR, or -ETIMEDOUT.
+ * After GO the connection is lost. Connects again and says HELLO (go), at once and then more and
+ * more seldom, until something is heard of the receiver: who takes the connection may be somebody
+ * else, or not answer. For a bounded time if the guest is not known to run. Return: 0, -EINTR, or
+ * -ETIMEDOUT.
  */
 int send_reconnect(struct send *s)
 {
-	uint64_t deadline = now_ns() + s->timeout_s * 1000000000ULL, backoff_ms = 0;
-	bool said = false;
+	struct pollfd pfd = { .fd = s->signal_fd, .events = POLLIN };
+	uint64_t deadline;
 
-	link_close(&s->link);
+	if (!s->lost_ns)
+		s->lost_ns = now_ns();
+	deadline = s->lost_ns + s->timeout_s * 1000000000ULL;
 	for (;;) {
-		struct pollfd pfd = { .fd = s->signal_fd, .events = POLLIN };
-
-		if (!send_connect(s, 3000)) {
-			if (!send_hello(s))
-				return 0;
-			link_close(&s->link);
-		}
-		if (!said && s->resumed)
+		link_close(&s->link);
+		if (s->backoff_ms && s->resumed && !s->resume_said) {
 			send_say_resume(s);
-		said = true;
-		if (!s->resumed && now_ns() >= deadline)
+			s->resume_said = true;
+		}
+		if (s->backoff_ms && !s->resumed && now_ns() >= deadline)
 			return -ETIMEDOUT;
 		page_server_check(&s->server);
-		backoff_ms = backoff_ms ? min_u64(backoff_ms * 2, 5000) : 100;
-		if (poll(&pfd, 1, (int)backoff_ms) > 0)
+		if (poll(&pfd, 1, (int)s->backoff_ms) > 0)
 			return -EINTR;
+		s->backoff_ms = s->backoff_ms ? min_u64(s->backoff_ms * 2, 5000) : 100;
+		if (!send_connect(s, 3000) && !send_hello(s))
+			return 0;
 	}
 }

@@ -163,21 +163,30 @@ static int precopy_wait_round(struct send *s)
 	}
 }
 
+/* The pages written to since track_clear(). Return: 0 or -errno. */
+static int precopy_dirty(struct send *s, uint64_t *nr)
+{
+	memset(s->dirty, 0, (s->ram.size / UMIG_PAGE_SIZE + 63) / 64 * sizeof(*s->dirty));
+	return track_dirty(&s->track, s->dirty, nr);
+}
+
 /* The set so far, with the guest standing still, and from then on a new one. */
 static int precopy_next_round(struct send *s, uint64_t *nr_dirty)
 {
-	uint64_t begin = now_ns(), nr_words = (s->ram.size / UMIG_PAGE_SIZE + 63) / 64;
+	uint64_t begin = now_ns();
 	int ret = 0, cont = 0;
 
-	if (s->was_running)
+	s->stopped = s->was_running;
+	if (s->stopped)
 		ret = qmp_command(&s->qmp, "stop", NULL, NULL);
 	if (!ret) {
-		memset(s->dirty, 0, nr_words * sizeof(*s->dirty));
-		ret = track_dirty(&s->track, s->dirty, nr_dirty);
+		ret = precopy_dirty(s, nr_dirty);
 		if (!ret)
 			ret = track_clear(&s->track);
-		if (s->was_running)
+		if (s->stopped)
 			cont = qmp_command(&s->qmp, "cont", NULL, NULL);
+		if (!cont)
+			s->stopped = false;
 	}
 	if (ret || cont) {
 		log_error("migration failed: the source's writes cannot be read: %s",
@@ -213,8 +222,11 @@ int precopy_run(struct send *s)
 		ret = precopy_wait_round(s);
 		if (ret || atomic_load(&s->monitor.switch_now) || s->round >= s->rounds)
 			break;
-		/* Only a look: the bits go on adding up. */
-		ret = track_dirty(&s->track, s->dirty, &nr_dirty);
+		/* Only a look: what was written to goes on adding up. */
+		ret = precopy_dirty(s, &nr_dirty);
+		if (ret)
+			log_error("migration failed: the source's writes cannot be read: %s",
+				  strerror(-ret));
 		if (ret || nr_dirty * UMIG_PAGE_SIZE <= s->switch_bytes)
 			break;
 		ret = precopy_next_round(s, &nr_dirty);
@@ -229,11 +241,9 @@ int precopy_run(struct send *s)
 /* The source has stopped for good: the last set. Return: 0 or -errno, having said why. */
 int precopy_finish(struct send *s)
 {
-	uint64_t begin = now_ns(), nr_words = (s->ram.size / UMIG_PAGE_SIZE + 63) / 64;
-	int ret;
+	uint64_t begin = now_ns();
+	int ret = precopy_dirty(s, &s->nr_dirty);
 
-	memset(s->dirty, 0, nr_words * sizeof(*s->dirty));
-	ret = track_dirty(&s->track, s->dirty, &s->nr_dirty);
 	if (!ret)
 		ret = precopy_send_dirty(s);
 	if (!ret)

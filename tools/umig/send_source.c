@@ -104,6 +104,9 @@ int send_start_migration(struct send *s)
 		log_error("the source QEMU does not migrate: %s", s->qmp.error);
 	else
 		s->fd_given = false;
+	/* It has refused: if one is under way, it is somebody else's. */
+	if (ret == -EREMOTEIO)
+		s->migrating = false;
 	return ret;
 }
 
@@ -139,16 +142,27 @@ int send_check_migrated(struct send *s)
 	return -EIO;
 }
 
+/* How long QEMU, which may write to its disks before it answers, is given to be as it was. */
+static uint64_t send_restore_deadline(const struct send *s)
+{
+	return now_ns() + (s->timeout_s > 20 ? s->timeout_s : 20) * 1000000000ULL;
+}
+
 /* Waits until no migration is under way, cancelling it. */
 static int send_cancel(struct send *s)
 {
-	uint64_t deadline = now_ns() + 20000000000ULL;
+	uint64_t deadline = send_restore_deadline(s);
 	char state[64], error[256];
 	bool cancelled = false;
 
 	while (now_ns() < deadline) {
-		if (qemu_migration_state(&s->qmp, state, sizeof(state), error, sizeof(error)))
-			return -EIO;
+		int ret = qemu_migration_state(&s->qmp, state, sizeof(state), error,
+					       sizeof(error));
+
+		if (ret == -ETIMEDOUT)
+			continue;
+		if (ret)
+			return ret;
 		if (!qemu_migration_is_active(state))
 			return 0;
 		if (!cancelled)
@@ -159,25 +173,32 @@ static int send_cancel(struct send *s)
 	return -ETIMEDOUT;
 }
 
-/* The source guest is to be as it was. Return: 0, or -EIO, having said so. */
+/*
+ * The source guest is to be as it was, in so far as we have changed it: what somebody else did to
+ * it while we waited is none of our business. Return: 0, or -EIO, having said so.
+ */
 int send_restore_source(struct send *s)
 {
 	const char *wanted = s->was_running ? "running" : "paused";
+	bool ours = s->migrating || s->stopped;
 	uint64_t deadline;
 	char state[64] = "?";
+	int ret;
 
 	state_reader_stop(&s->state);
 	if (s->fd_given)
 		qmp_command(&s->qmp, "closefd", json_pack("{s:s}", "fdname", SEND_FD_NAME), NULL);
-	/* A migration that somebody else began while we waited is none of our business. */
 	if (s->migrating && send_cancel(s))
 		goto unsure;
-	deadline = now_ns() + 20000000000ULL;
+	deadline = send_restore_deadline(s);
 	while (now_ns() < deadline) {
-		if (qemu_run_state(&s->qmp, state, sizeof(state)))
+		ret = qemu_run_state(&s->qmp, state, sizeof(state));
+		if (ret == -ETIMEDOUT)
+			continue;
+		if (ret)
 			goto unsure;
 		/* A guest that was paused is well in postmigrate too: it can be continued. */
-		if (!strcmp(state, wanted) ||
+		if (!ours || !strcmp(state, wanted) ||
 		    (!s->was_running && (!strcmp(state, "postmigrate") ||
 					 !strcmp(state, "prelaunch"))))
 			goto restored;
@@ -192,6 +213,7 @@ unsure:
 	return -EIO;
 
 restored:
+	snprintf(s->source_state, sizeof(s->source_state), "%s", ours ? wanted : state);
 	if (s->caps_set && qemu_restore_caps(&s->qmp, s->caps))
 		log_error("cannot restore the source's migration capabilities: %s", s->qmp.error);
 	return 0;
@@ -205,7 +227,7 @@ int send_recover(struct send *s)
 		return UMIG_UNKNOWN;
 	log_error("the source guest is %s%s; "
 		  "nothing is lost, the destination QEMU can be thrown away",
-		  s->was_running ? "running" : "paused",
-		  s->was_running && s->events.stop_ns ? " again" : "");
+		  s->source_state,
+		  !strcmp(s->source_state, "running") && s->events.stop_ns ? " again" : "");
 	return UMIG_SOURCE_RUNS;
 }

@@ -256,8 +256,7 @@ static int snapshot_guest(struct snapshot_job *job)
 	progress_end(&s->progress);
 	if (ret) {
 		snapshot_remove(job);
-		log_error("the guest is %s as before; nothing is left of the snapshot",
-			  s->was_running ? "running" : "paused");
+		log_error("the guest is %s; nothing is left of the snapshot", s->source_state);
 		return UMIG_SOURCE_RUNS;
 	}
 	log_info("%s: %" PRIu64 " pages with data, %" PRIu64 " zero; "

@@ -82,6 +82,18 @@ kill -TERM "$send_pid"
 wait "$send_pid"
 [ $? = 6 ] && run_state "$tmp/src.test" running
 ok $? "send.wait_is_ended_by_a_signal" "$tmp/send.err"
+# Somebody else has stopped the guest meanwhile: it stays so.
+rm -f "$tmp/send.err"
+"$umig" send --qmp "$tmp/src.qmp" --to "unix:$tmp/ctl" --wait 30 >"$tmp/send.out" 2>"$tmp/send.err" &
+send_pid=$!
+started+=("$send_pid")
+wait_until 60 has_line "$tmp/send.err" "nobody listens on .* yet"
+qmp "$tmp/src.test" stop >/dev/null
+kill -TERM "$send_pid"
+wait "$send_pid"
+[ $? = 6 ] && run_state "$tmp/src.test" paused && has_line "$tmp/send.err" "the source guest is paused;"
+ok $? "send.leaves_a_guest_alone_that_somebody_else_has_stopped" "$tmp/send.err"
+qmp "$tmp/src.test" cont >/dev/null
 end_pair
 
 # --- TCP, running guest (its RAM moves on, so only the states are compared)
@@ -274,6 +286,33 @@ timeout 30 python3 "$tmp/hangup.py" sender "$tmp/ctl" 2 && kill -0 "$recv_pid"
 ok $? "resume.receiver_listens_on_after_senders_that_died_in_the_handshake" "$tmp/recv.err"
 both_finish
 ok $? "resume.after_all_that_every_page_is_there_once" "$tmp/recv.err"
+end_pair
+
+# --- somebody takes every connection and hangs up: no more than a few are made
+cat >"$tmp/flap.py" <<'PY'
+import socket, sys, time
+l = socket.socket(socket.AF_UNIX); l.bind(sys.argv[1]); l.listen(8)
+end, nr = time.monotonic() + 3, 0
+while (left := end - time.monotonic()) > 0:
+    l.settimeout(left)
+    try:
+        c, _ = l.accept()
+        c.recv(5)
+        c.close()
+        nr += 1
+    except TimeoutError:
+        pass
+sys.exit(0 if 1 <= nr <= 8 else "%d connections in 3 s" % nr)
+PY
+half_way
+recv_kill
+rm -f "$tmp/ctl"
+python3 "$tmp/flap.py" "$tmp/ctl" 2>"$tmp/recv.err" && has_line "$tmp/send.err" "pages stay available"
+ok $? "resume.sender_is_patient_with_one_who_hangs_up" "$tmp/recv.err"
+rm -f "$tmp/ctl"
+recv_start "unix:$tmp/ctl" --resume
+both_finish
+ok $? "resume.sender_finds_the_receiver_after_him" "$tmp/recv.err"
 end_pair
 
 # --- both sides are killed at once: each half is still there, and a third umig finishes
