@@ -256,8 +256,11 @@ long postcopy_pages_fill(struct postcopy_region *region,
 	while (done < nr) {
 		unsigned long batch = min(nr - done, FILL_BATCH);
 
-		/* One page is most often just received: try it as it is. */
-		if (batch > 1 || ret == -EAGAIN) {
+		/*
+		 * One page is most often just received: try it as it is. Unless it is shmem that
+		 * copies it, which faults under its inode's lock.
+		 */
+		if (batch > 1 || region->backing || ret == -EAGAIN) {
 			batch = fill_fault_in(data + (done << PAGE_SHIFT), batch);
 			if (!batch) {
 				ret = -EFAULT;
