@@ -413,9 +413,13 @@ long postcopy_shared_punch(struct postcopy_region *region, unsigned long first,
 void postcopy_shared_unmap(struct postcopy_region *region, unsigned long first,
 			   unsigned long nr)
 {
+	/*
+	 * Entries for pages lost to a memory error go only with private copies, which nobody can
+	 * have but of a memfd.
+	 */
 	unmap_mapping_range(region->backing->f_mapping,
 			    (loff_t)(region->backing_first + first) << PAGE_SHIFT,
-			    (loff_t)nr << PAGE_SHIFT, 0);
+			    (loff_t)nr << PAGE_SHIFT, !region->backing_is_memfd);
 }
 
 /*
