@@ -124,6 +124,15 @@ static unsigned int fault_wait_state(unsigned int flags)
 	return state;
 }
 
+/*
+ * The page cannot be waited for. KVM, which asks without waiting first, tries again for ever
+ * after any other error than that of a page which memory has lost.
+ */
+static vm_fault_t fault_refused(unsigned int flags)
+{
+	return flags & FAULT_FLAG_RETRY_NOWAIT ? VM_FAULT_HWPOISON : VM_FAULT_SIGBUS;
+}
+
 static vm_fault_t fault_missing(struct postcopy_region *region,
 				unsigned long index, struct vm_fault *vmf)
 {
@@ -140,7 +149,7 @@ static vm_fault_t fault_missing(struct postcopy_region *region,
 	if (!(flags & FAULT_FLAG_ALLOW_RETRY) ||
 	    !(flags & FAULT_FLAG_USER || region->kernel_faults) ||
 	    (current->flags & (PF_EXITING | PF_DUMPCORE)))
-		return VM_FAULT_SIGBUS;
+		return fault_refused(flags);
 
 	atomic64_inc(&region->total_faults);
 	trace_postcopy_fault(region, index, flags);
@@ -155,7 +164,7 @@ static vm_fault_t fault_missing(struct postcopy_region *region,
 		postcopy_req_announce(region, !(flags & FAULT_FLAG_RETRY_NOWAIT));
 	if (postcopy_policy_expired(region, req, borrowed)) {
 		postcopy_req_put(region, req);
-		return VM_FAULT_SIGBUS;
+		return fault_refused(flags);
 	}
 
 	if (flags & FAULT_FLAG_RETRY_NOWAIT) {
@@ -365,7 +374,8 @@ vm_fault_t postcopy_shared_fault(struct vm_fault *vmf)
 	srcu = srcu_read_lock(&shared_faults);
 	/* Pairs with the barrier in postcopy_pages_mark(). */
 	if (test_bit_acquire(index, region->present)) {
-		ret = fault_shared_present(region, vmf);
+		ret = fault_drop_marker(vmf) ? VM_FAULT_NOPAGE :
+					       fault_shared_present(region, vmf);
 		srcu_read_unlock(&shared_faults, srcu);
 		return ret;
 	}

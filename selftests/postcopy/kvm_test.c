@@ -120,10 +120,26 @@ static void catch(int signal, siginfo_t *info, void *context)
 	siglongjmp(caught, 1);
 }
 
+static void raises_a_memory_error(struct __test_metadata *_metadata, struct region *r,
+				  struct vm *vm)
+{
+	struct sigaction action = { .sa_sigaction = catch, .sa_flags = SA_SIGINFO };
+
+	sigaction(SIGBUS, &action, NULL);
+	if (!sigsetjmp(caught, 1)) {
+		int ret = vm_run(vm);
+
+		ASSERT_TRUE(false)
+			TH_LOG("the guest went on: %d", ret);
+	}
+	signal(SIGBUS, SIG_DFL);
+	EXPECT_EQ(BUS_MCEERR_AR, caught_info.si_code);
+	EXPECT_EQ(page_at(r, DATA_PAGE), caught_info.si_addr);
+}
+
 /* What a monitor turns into a machine check in the guest; never zeros. */
 TEST_F(kvm, a_vcpu_that_reads_a_poisoned_page_raises_a_memory_error)
 {
-	struct sigaction action = { .sa_sigaction = catch, .sa_flags = SA_SIGINFO };
 	struct region *r = &self->r;
 	uint64_t nr_poisoned;
 	struct vm vm;
@@ -133,16 +149,24 @@ TEST_F(kvm, a_vcpu_that_reads_a_poisoned_page_raises_a_memory_error)
 	ASSERT_EQ(0, fill_code(r));
 	ASSERT_EQ(0, vm_make(&vm, r->address));
 	ASSERT_EQ(0, pages_poison(r, DATA_PAGE, 1, &nr_poisoned));
-	sigaction(SIGBUS, &action, NULL);
-	if (!sigsetjmp(caught, 1)) {
-		int ret = vm_run(&vm);
+	raises_a_memory_error(_metadata, r, &vm);
+}
 
-		ASSERT_TRUE(false)
-			TH_LOG("the guest went on: %d", ret);
-	}
-	signal(SIGBUS, SIG_DFL);
-	EXPECT_EQ(BUS_MCEERR_AR, caught_info.si_code);
-	EXPECT_EQ(page_at(r, DATA_PAGE), caught_info.si_addr);
+/* KVM would try again for ever after any other error. */
+TEST_F(kvm, a_vcpu_that_has_waited_for_the_limit_raises_a_memory_error)
+{
+	struct region *r = &self->r;
+	struct vm vm;
+
+	if (!have_kvm())
+		SKIP(return, "no KVM");
+	ASSERT_EQ(0, fill_code(r));
+	ASSERT_EQ(0, vm_make(&vm, r->address));
+	ASSERT_EQ(0, region_policy(r, 0, 300));
+	raises_a_memory_error(_metadata, r, &vm);
+	/* It comes after all. */
+	ASSERT_EQ(0, pages_fill(r, DATA_PAGE, 1, NULL));
+	EXPECT_EQ((uint8_t)page_word(r, DATA_PAGE, 0), vm_run(&vm));
 }
 
 /* A kernel thread is in the module. */

@@ -37,18 +37,6 @@ FIXTURE_TEARDOWN(policy)
 	region_close(&self->r);
 }
 
-static int policy_set(struct region *r, uint64_t detached_ms, uint64_t request_ms)
-{
-	struct postcopy_region_policy policy = {
-		.size = sizeof(policy),
-		.region_id = r->id,
-		.detached_ms = detached_ms,
-		.request_ms = request_ms,
-	};
-
-	return ioctl(r->context, POSTCOPY_REGION_POLICY, &policy) ? -errno : 0;
-}
-
 TEST_F(policy, without_a_helper_an_access_gets_sigbus_in_time)
 {
 	uint64_t start = now_ms();
@@ -57,7 +45,7 @@ TEST_F(policy, without_a_helper_an_access_gets_sigbus_in_time)
 	/* The time counts from when there is none, not from when the limit was set. */
 	ASSERT_EQ(0, region_attach(&self->r));
 	region_detach(&self->r);
-	ASSERT_EQ(0, policy_set(&self->r, LIMIT_MS, 0));
+	ASSERT_EQ(0, region_policy(&self->r, LIMIT_MS, 0));
 	ASSERT_EQ(0, access_start(&a, ACCESS_READ, page_at(&self->r, 0), 0));
 	ASSERT_TRUE(access_wait_done(&a));
 	EXPECT_EQ(SIGBUS, a.signal);
@@ -70,7 +58,7 @@ TEST_F(policy, holds_for_an_access_that_waits_already)
 
 	ASSERT_EQ(0, access_start(&a, ACCESS_WRITE, page_at(&self->r, 0), 1));
 	ASSERT_TRUE(access_wait_blocked(&a));
-	ASSERT_EQ(0, policy_set(&self->r, LIMIT_MS, 0));
+	ASSERT_EQ(0, region_policy(&self->r, LIMIT_MS, 0));
 	ASSERT_TRUE(access_wait_done(&a));
 	EXPECT_EQ(SIGBUS, a.signal);
 }
@@ -79,7 +67,7 @@ TEST_F(policy, a_helper_that_comes_back_makes_accesses_wait_again)
 {
 	struct access a;
 
-	ASSERT_EQ(0, policy_set(&self->r, 1, 0));
+	ASSERT_EQ(0, region_policy(&self->r, 1, 0));
 	ASSERT_EQ(0, access_start(&a, ACCESS_READ, page_at(&self->r, 0), 0));
 	ASSERT_TRUE(access_wait_done(&a));
 	EXPECT_EQ(SIGBUS, a.signal);
@@ -97,7 +85,7 @@ TEST_F(policy, a_request_that_is_not_answered_gets_sigbus_until_it_is)
 	struct access a;
 
 	ASSERT_EQ(0, region_attach(&self->r));
-	ASSERT_EQ(0, policy_set(&self->r, 0, LIMIT_MS));
+	ASSERT_EQ(0, region_policy(&self->r, 0, LIMIT_MS));
 	ASSERT_EQ(0, access_start(&a, ACCESS_READ, page_at(&self->r, 3), 0));
 	ASSERT_TRUE(access_wait_done(&a));
 	EXPECT_EQ(SIGBUS, a.signal);
@@ -113,7 +101,7 @@ TEST_F(policy, all_who_wait_for_a_page_get_sigbus_in_time)
 	size_t i;
 
 	ASSERT_EQ(0, region_attach(&self->r));
-	ASSERT_EQ(0, policy_set(&self->r, 0, LIMIT_MS));
+	ASSERT_EQ(0, region_policy(&self->r, 0, LIMIT_MS));
 	for (i = 0; i < 4; i++)
 		ASSERT_EQ(0, access_start(&a[i], i % 2 ? ACCESS_WRITE_CALL : ACCESS_READ,
 					  page_at(&self->r, 3), 0));

@@ -121,6 +121,18 @@ void region_close(struct region *r)
 	r->context = -1;
 }
 
+int region_policy(struct region *r, uint64_t detached_ms, uint64_t request_ms)
+{
+	struct postcopy_region_policy policy = {
+		.size = sizeof(policy),
+		.region_id = r->id,
+		.detached_ms = detached_ms,
+		.request_ms = request_ms,
+	};
+
+	return ioctl(r->context, POSTCOPY_REGION_POLICY, &policy) ? -errno : 0;
+}
+
 uint64_t region_find(int context, pid_t pid, const void *address)
 {
 	uint64_t ids[1024];

@@ -50,6 +50,7 @@ int region_attach(struct region *r);
 void region_detach(struct region *r);
 /* Closes the fds and unmaps what is mapped there. */
 void region_close(struct region *r);
+int region_policy(struct region *r, uint64_t detached_ms, uint64_t request_ms);
 /* Id of the region that @pid has mapped at @address. 0: there is none. */
 uint64_t region_find(int context, pid_t pid, const void *address);
 int region_info(struct region *r, struct postcopy_region_info *info);

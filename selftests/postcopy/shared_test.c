@@ -565,4 +565,50 @@ TEST_F(shared, a_hardware_error_is_seen_by_who_has_not_mapped_the_page_yet)
 	EXPECT_EQ(0, status);
 }
 
+TEST_F(shared, a_page_lost_to_a_hardware_error_can_be_delivered_again)
+{
+	struct region *r = &self->r;
+	struct postcopy_range lost = pages_range(r, 6, 1);
+	uint64_t nr;
+
+	ASSERT_EQ(0, pages_fill(r, 0, 32, NULL));
+	EXPECT_EQ(0, pages_wrong(r, 0, 32));
+	signal(SIGBUS, on_sigbus);
+	if (madvise(page_at(r, 6), PAGE, MADV_HWPOISON))
+		SKIP(return, "no MADV_HWPOISON");
+	EXPECT_EQ(SIGBUS, probe_read(page_at(r, 6)));
+	ASSERT_EQ(0, pages_discard(r, &lost, 1, &nr));
+	ASSERT_EQ(0, pages_fill(r, 6, 1, NULL));
+	EXPECT_EQ(0, probe_read(page_at(r, 6)));
+	EXPECT_EQ(0, pages_wrong(r, 0, 32));
+}
+
+struct fill_of_missing {
+	struct region *r;
+	int result;
+};
+
+static void *fill_of_missing_run(void *arg)
+{
+	struct fill_of_missing *f = arg;
+	struct postcopy_pages_fill fill;
+
+	f->result = pages_fill_raw(f->r->helper, f->r->offset, PAGE, page_at(f->r, 1), &fill);
+	return NULL;
+}
+
+/* Nonsense, but nobody else is to be kept waiting by it. */
+TEST_F(shared, a_fill_whose_data_is_a_missing_page_does_not_keep_that_away)
+{
+	struct fill_of_missing f = { .r = &self->r };
+	pthread_t thread;
+
+	ASSERT_EQ(0, pthread_create(&thread, NULL, fill_of_missing_run, &f));
+	ASSERT_TRUE(wait_requests(&self->r, 1));
+	ASSERT_EQ(0, pages_fill(&self->r, 1, 1, NULL));
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_EQ(0, f.result);
+	EXPECT_EQ(0, memcmp(self->r.address, page_at(&self->r, 1), PAGE));
+}
+
 TEST_HARNESS_MAIN

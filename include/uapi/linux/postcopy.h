@@ -576,7 +576,9 @@ struct postcopy_pages_query {
  * ioctl(fd, POSTCOPY_REGION_POLICY, &policy). Holds for accesses that wait
  * already, too: as if they came now. Neither limit is met by less than the time
  * given, or exceeded by much more than a tenth of a second. When the page
- * arrives after all, or a helper comes, accesses work again.
+ * arrives after all, or a helper comes, accesses work again. A vCPU of KVM gets
+ * what it gets for a poisoned page, BUS_MCEERR_AR: KVM tries again after any
+ * other error.
  */
 struct postcopy_region_policy {
 	__u32 size;
