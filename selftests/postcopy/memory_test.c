@@ -259,6 +259,35 @@ TEST_F(memory, a_fill_allocates_where_the_owners_policy_says)
 	}
 }
 
+/* For a process with the same memory, one at a time */
+static char other_stack[64 << 10] __attribute__((aligned(16)));
+
+static pid_t run_other(int (*run)(void *arg), void *arg)
+{
+	return clone(run, other_stack + sizeof(other_stack), CLONE_VM | SIGCHLD, arg);
+}
+
+static int compact_run(void *arg)
+{
+	return file_write("/proc/sys/vm/compact_memory", "1");
+}
+
+/* All memory of the machine: seldom, that takes longer than a test may. Return: it has ended. */
+static bool compact_for_a_while(void)
+{
+	pid_t pid = run_other(compact_run, NULL);
+	uint64_t end = now_ms() + 2000;
+
+	while (waitpid(pid, NULL, WNOHANG) == 0) {
+		if (now_ms() > end)
+			kill(pid, SIGKILL);
+		if (now_ms() > end + PATIENCE_MS)
+			return false;
+		usleep(1000);
+	}
+	return true;
+}
+
 TEST_F(memory, migrated_and_compacted_pages_keep_their_content_and_convert)
 {
 	struct region *r = &self->r;
@@ -280,7 +309,7 @@ TEST_F(memory, migrated_and_compacted_pages_keep_their_content_and_convert)
 		ASSERT_TRUE(wait_until(!syscall(SYS_move_pages, 0, 64, pages, nodes, status,
 						MPOL_MF_MOVE) &&
 				       !memcmp(status, nodes, sizeof(nodes))));
-		file_write("/proc/sys/vm/compact_memory", "1");
+		ASSERT_TRUE(compact_for_a_while());
 		for (i = 0; i < 64; i++)
 			EXPECT_EQ(nodes[i], node_of(page_at(r, i)));
 		EXPECT_EQ(0, pages_wrong(r, 0, NR_PAGES / 2));
@@ -498,8 +527,6 @@ static bool is_frozen(bool frozen)
 	       strstr(text, frozen ? "frozen 1" : "frozen 0");
 }
 
-static char frozen_stack[64 << 10] __attribute__((aligned(16)));
-
 static int frozen_run(void *arg)
 {
 	struct region *r = arg;
@@ -517,8 +544,7 @@ TEST_F(memory, a_process_that_waits_can_be_frozen_and_thawed)
 
 	if (cgroup_make("frozen"))
 		SKIP(return, "no cgroup2");
-	/* A process of its own with the same memory. */
-	pid = clone(frozen_run, frozen_stack + sizeof(frozen_stack), CLONE_VM | SIGCHLD, r);
+	pid = run_other(frozen_run, r);
 	ASSERT_LT(0, pid);
 	ASSERT_TRUE(wait_requests(r, 1));
 	ASSERT_EQ(0, cgroup_write("frozen", "cgroup.freeze", "1"));
