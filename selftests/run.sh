@@ -19,7 +19,7 @@ cd "$(dirname "$0")/.." || exit 1
 module=$1
 shift
 # Seconds: a scenario boots guests inside the guest, beside a second test VM.
-program_timeout=${TIMEOUT:-90}
+program_timeout=${TIMEOUT:-150}
 scenario_timeout=${TIMEOUT:-300}
 log=$(mktemp -d /tmp/run.XXXXXX)
 failed=0
@@ -130,7 +130,7 @@ pass_on()
 	{ print "# " $0 }' "$log/output"
 }
 
-# A test is ended after 30 s: before that the kernel log is told who sleeps without being killable,
+# A test is ended after 60 s: before that the kernel log is told who sleeps without being killable,
 # and where. Not for scenarios, which take longer.
 tell_who_is_stuck()
 {

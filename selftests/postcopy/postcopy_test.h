@@ -25,6 +25,12 @@
 
 #define PAGE		4096UL
 #define HUGE		(2UL << 20)
+/*
+ * Seconds for one test; the harness has 30. On the debug kernel, beside another VM, tests that wait
+ * for grace periods of RCU took longer, and went on with nothing amiss.
+ */
+#undef TEST_TIMEOUT_DEFAULT
+#define TEST_TIMEOUT_DEFAULT	60
 /* Long for an emulated processor on a busy machine. */
 #define PATIENCE_MS	10000
 /* How soon what must not wait has to be over, on the same machine. */
