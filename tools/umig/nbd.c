@@ -15,6 +15,11 @@
 #include "tls.h"
 #include "umig.h"
 
+static bool source_is_dead(struct source *s)
+{
+	return nbd_aio_is_dead(s->nbd) || nbd_aio_is_closed(s->nbd);
+}
+
 /* Keeps libnbd's words for the message and returns its errno. */
 static int source_failed(struct source *s, int fallback)
 {
@@ -50,7 +55,7 @@ static int source_wait_ready(struct source *s, int stop_fd, unsigned int timeout
 		};
 		int ret;
 
-		if (nbd_aio_is_dead(s->nbd) || nbd_aio_is_closed(s->nbd))
+		if (source_is_dead(s))
 			return source_failed(s, ECONNRESET);
 		now = now_ns();
 		if (now >= deadline) {
@@ -198,15 +203,17 @@ static int read_completed(void *user_data, int *error)
 }
 
 /*
- * libnbd takes a request that it cannot send any more, and completes it at once with an error;
- * there is no descriptor then on which to wait for that.
+ * After a request: libnbd takes one that it cannot send any more, and completes it at once with an
+ * error; there is no descriptor then on which to wait for that. Return: 0 or -ECONNRESET.
  */
-static bool source_is_lost(struct source *s)
+static int source_asked(struct source *s, bool *in_flight)
 {
-	if (!nbd_aio_is_dead(s->nbd) && !nbd_aio_is_closed(s->nbd))
-		return false;
-	snprintf(s->error, sizeof(s->error), "%s", strerror(ECONNRESET));
-	return true;
+	if (source_is_dead(s)) {
+		snprintf(s->error, sizeof(s->error), "%s", strerror(ECONNRESET));
+		return -ECONNRESET;
+	}
+	*in_flight = true;
+	return 0;
 }
 
 /* Return: 0: @r will complete inside some source_notify(). */
@@ -223,10 +230,7 @@ int source_read(struct source *s, struct source_read *r)
 	if (nbd_aio_pread_structured(s->nbd, r->buf, r->length, r->offset, chunk, completion,
 				     0) < 0)
 		return source_failed(s, EIO);
-	if (source_is_lost(s))
-		return -ECONNRESET;
-	r->in_flight = true;
-	return 0;
+	return source_asked(s, &r->in_flight);
 }
 
 static int status_add_zero(struct source_status *st, uint64_t offset, uint64_t length)
@@ -298,10 +302,7 @@ int source_status(struct source *s, struct source_status *st)
 	st->started_ns = now_ns();
 	if (nbd_aio_block_status(s->nbd, st->length, st->offset, extent, completion, 0) < 0)
 		return source_failed(s, EIO);
-	if (source_is_lost(s))
-		return -ECONNRESET;
-	st->in_flight = true;
-	return 0;
+	return source_asked(s, &st->in_flight);
 }
 
 int source_fd(struct source *s)
@@ -334,7 +335,7 @@ int source_notify(struct source *s, short revents)
 		ret = nbd_aio_notify_write(s->nbd);
 	if (ret < 0)
 		return source_failed(s, EIO);
-	if (nbd_aio_is_dead(s->nbd) || nbd_aio_is_closed(s->nbd)) {
+	if (source_is_dead(s)) {
 		snprintf(s->error, sizeof(s->error), "the source closed the connection");
 		return -ECONNRESET;
 	}

@@ -105,6 +105,23 @@ sys.exit(0 if set(m[:-1]) == {1} and m[-1] == 1 else 1)
 PY
 }
 
+# No page has been filled.
+fake_is_empty() { python3 -c "import sys; sys.exit(any(open('$tmp/map','rb').read()))"; }
+
+# pulls_in_vain TEXT OPTIONS...: pull says TEXT and goes on trying, and nothing is filled
+pulls_in_vain() {
+	local text=$1
+	shift
+	rm -f "$tmp/err"
+	"$fake" pull --pid 1234 "$@" 2>"$tmp/err" &
+	pid=$!
+	started+=("$pid")
+	wait_until 60 has_line "$tmp/err" "$text"
+	kill -TERM "$pid"
+	wait "$pid"
+	[ $? = 4 ] && has_line "$tmp/err" "$text" && fake_is_empty
+}
+
 # Pages that are present equal the image's; the others are untouched (zero in the file), but for one
 # that was being installed when umig was killed. Those that come while it looks are left out.
 fake_is_sound() {
