@@ -19,9 +19,6 @@
 . "$(dirname "$0")/../scenarios/lib/vmm.sh"
 
 rounds=${ROUNDS:-9}
-# Each QEMU at the addresses of the one before: the emulator translates code anew that is elsewhere,
-# which would be a quarter of the downtime.
-echo 0 >/proc/sys/kernel/randomize_va_space
 # Ours at its best: pages are received in place. QEMU's postcopy has no such choice.
 # shellcheck disable=SC2034 # for destination_start
 destination_share=on
