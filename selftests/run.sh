@@ -131,21 +131,29 @@ pass_on()
 }
 
 # A test is ended after 60 s: before that, where its processes are, so that one that hangs can be
-# told from one that is slow. Of what ps can say nothing is asked that needs a process's mmap_lock.
+# told from one that is slow. Not by ps, which reads command lines: for that it needs the mmap_lock.
 tell_who_is_stuck()
 {
-	local pid age name task told=' '
+	local dir name up stat task told=' '
 
 	while sleep 10; do
-		while read -r pid age name; do
-			[ "$age" -ge 35 ] && [[ $told != *" $pid "* ]] || continue
-			told="$told$pid "
-			echo "$name, process $pid, for $age s:"
-			for task in "/proc/$pid/task"/*; do
+		read -r up _ < /proc/uptime
+		for dir in /proc/[1-9]*; do
+			read -r name < "$dir/comm"
+			if [[ $name != *_tes* || $told == *" $dir "* ]]; then
+				continue
+			fi
+			stat=$(< "$dir/stat")
+			# What follows the name, which may have blanks; the 20th is the start.
+			read -r -a stat <<< "${stat##*) }"
+			[ $((${up%.*} - stat[19] / 100)) -ge 35 ] || continue
+			told="$told$dir "
+			echo "$name, $dir, for 35 s and more:"
+			for task in "$dir/task"/*; do
 				grep State "$task/status"
 				cat "$task/syscall" "$task/stack"
 			done
-		done < <(ps -eo pid=,etimes=,comm= | grep '_tes')
+		done
 	done
 }
 
