@@ -51,6 +51,8 @@
 #define CONTROL_MAX_RANGES	65536U
 #define CONTROL_RANGE_SIZE	16U
 #define CONTROL_MAX_RAM		(1ULL << 52)
+/* 32 hex digits */
+#define CONTROL_ID_SIZE		33U
 
 enum control_kind { CONTROL_MESSAGE = 1, CONTROL_STATE, CONTROL_DIRTY, CONTROL_HOLES };
 
@@ -99,7 +101,7 @@ enum control_error {
  */
 struct control_message {
 	enum control_type type;
-	char id[33];
+	char id[CONTROL_ID_SIZE];
 	bool go;
 	bool running;
 	bool precopy;

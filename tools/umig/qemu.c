@@ -230,6 +230,32 @@ int qemu_migration_state(struct qmp *q, char *state, size_t size, char *error, s
 	return 0;
 }
 
+/*
+ * The id of the migration that the destination is in stays with it, as the data of a secret object
+ * (which is the one kind of object that is a string and can be read): so who goes on with it after
+ * umig was killed can tell its sender from one that was left behind by another guest.
+ */
+#define ID_OBJECT	"umig-migration"
+
+void qemu_keep_id(struct qmp *q, const char *id)
+{
+	qemu_forget_id(q);
+	qmp_command(q, "object-add", json_pack("{s:s, s:s, s:s}", "qom-type", "secret", "id",
+					       ID_OBJECT, "data", id), NULL);
+}
+
+/* Empty if there is none. */
+void qemu_kept_id(struct qmp *q, char *id, size_t size)
+{
+	if (qemu_get_property(q, ID_OBJECT, "data", id, size))
+		id[0] = '\0';
+}
+
+void qemu_forget_id(struct qmp *q)
+{
+	qmp_command(q, "object-del", json_pack("{s:s}", "id", ID_OBJECT), NULL);
+}
+
 bool qemu_migration_is_active(const char *state)
 {
 	return strcmp(state, "none") && strcmp(state, "completed") && strcmp(state, "failed") &&

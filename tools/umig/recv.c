@@ -91,6 +91,8 @@ static int recv_migrate(struct recv *r)
 		code = recv_pages(r);
 	if (r->caps_set && r->qmp.fd >= 0)
 		qemu_restore_caps(&r->qmp, r->caps);
+	if (code == UMIG_OK && r->qmp.fd >= 0)
+		qemu_forget_id(&r->qmp);
 	transfer_stop(&r->transfer);
 	if (code == UMIG_OK)
 		recv_linger(r);

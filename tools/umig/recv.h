@@ -43,6 +43,8 @@ struct recv {
 	bool fd_given;
 	int context;
 	uint64_t region;
+	/* With --resume: of the migration to go on with; empty: not known. */
+	char id[CONTROL_ID_SIZE];
 	struct control_message hello;
 	struct link links[2];
 	struct link *link;
@@ -94,6 +96,7 @@ int recv_option(struct recv *r, int c, const char *value);
 int recv_frame(struct recv *r, struct link *link, int timeout_ms, struct control_frame *frame);
 int recv_message(struct recv *r, struct link *link, int timeout_ms, struct control_message *msg);
 int recv_accept(struct recv *r, struct control_message *msg);
+void recv_turn_away(struct recv *r, const char *why);
 void recv_use_spare(struct recv *r);
 int recv_lost(struct recv *r, int error);
 int recv_send_resumed(struct recv *r);

@@ -54,7 +54,10 @@ int recv_check_qemu(struct recv *r)
 			  "leave out -overcommit mem-lock=on");
 		return -EOPNOTSUPP;
 	}
-	return r->resume ? 0 : qemu_check_caps(&r->qmp, "destination", r->caps);
+	if (!r->resume)
+		return qemu_check_caps(&r->qmp, "destination", r->caps);
+	qemu_kept_id(&r->qmp, r->id, sizeof(r->id));
+	return 0;
 }
 
 int recv_find_region(struct recv *r)
@@ -97,13 +100,6 @@ int recv_check_hello(struct recv *r)
 {
 	const struct control_message *h = &r->hello;
 
-	if (h->go != r->resume) {
-		recv_refuse(r, "%s", h->go ?
-			    "this receiver knows nothing of that migration; "
-			    "start it with --resume" :
-			    "this receiver was started with --resume; it takes no new migration");
-		return -EOPNOTSUPP;
-	}
 	if (h->page_size != UMIG_PAGE_SIZE) {
 		recv_refuse(r, "pages of %" PRIu64 " bytes on the source, %llu here", h->page_size,
 			    UMIG_PAGE_SIZE);

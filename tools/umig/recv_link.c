@@ -81,6 +81,15 @@ int recv_accept(struct recv *r, struct control_message *msg)
 	return -EAGAIN;
 }
 
+/* Who said HELLO last is told why it is not for us. */
+void recv_turn_away(struct recv *r, const char *why)
+{
+	struct link *spare = &r->links[r->link == &r->links[0]];
+
+	link_send_error(spare, CONTROL_FAILED, "%s", why);
+	link_close(spare);
+}
+
 void recv_use_spare(struct recv *r)
 {
 	link_close(r->link);

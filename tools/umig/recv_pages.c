@@ -21,9 +21,7 @@ static int recv_take_back(struct recv *r)
 	if (ret)
 		return ret == -EAGAIN ? 0 : ret;
 	if (!msg.go || strcmp(msg.id, r->hello.id)) {
-		link_send_error(&r->links[r->link == &r->links[0]], CONTROL_FAILED,
-				"this receiver is busy with another migration");
-		link_close(&r->links[r->link == &r->links[0]]);
+		recv_turn_away(r, "this receiver is busy with another migration");
 		return 0;
 	}
 	recv_use_spare(r);

@@ -13,7 +13,19 @@
 #include "sandbox.h"
 #include "umig.h"
 
-/* Waits for the sender and its HELLO. */
+/* Why this HELLO is for another receiver, or NULL. */
+static const char *recv_not_ours(const struct recv *r)
+{
+	if (r->hello.go && !r->resume)
+		return "this receiver waits for a new migration, not for one that is under way";
+	if (!r->hello.go && r->resume)
+		return "this receiver was started with --resume; it takes no new migration";
+	if (r->resume && r->id[0] && strcmp(r->hello.id, r->id))
+		return "this receiver goes on with another migration";
+	return NULL;
+}
+
+/* Waits for the sender and its HELLO. Others, left over from an earlier guest, are turned away. */
 static int recv_wait_sender(struct recv *r)
 {
 	log_info("waiting for the sender on %s", r->listen);
@@ -24,6 +36,7 @@ static int recv_wait_sender(struct recv *r)
 			{ .fd = r->signal_fd, .events = POLLIN },
 			{ .fd = r->qmp.fd, .events = POLLIN },
 		};
+		const char *why;
 		int ret;
 
 		if (poll(fds, 3, -1) < 0 && errno != EINTR)
@@ -43,6 +56,12 @@ static int recv_wait_sender(struct recv *r)
 			continue;
 		if (ret)
 			return ret;
+		why = recv_not_ours(r);
+		if (why) {
+			log_info("a sender came for somebody else: %s", why);
+			recv_turn_away(r, why);
+			continue;
+		}
 		recv_use_spare(r);
 		return recv_check_hello(r);
 	}
@@ -117,6 +136,8 @@ int recv_start_incoming(struct recv *r)
 
 	ret = qemu_set_caps(&r->qmp, r->caps);
 	r->caps_set = !ret;
+	/* For whoever goes on with this. A QEMU that cannot keep it is none the worse for it. */
+	qemu_keep_id(&r->qmp, r->hello.id);
 	/* While it waits for a migration, stop means: do not start by yourself at its end. */
 	if (!ret)
 		ret = qmp_command(&r->qmp, "stop", NULL, NULL);

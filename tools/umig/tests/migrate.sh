@@ -315,6 +315,41 @@ both_finish
 ok $? "resume.sender_finds_the_receiver_after_him" "$tmp/recv.err"
 end_pair
 
+# --- senders of other guests, left behind on this address, come first
+cat >"$tmp/stranger.py" <<'PY'
+import json, socket, struct, sys
+path, go, expected = sys.argv[1:]
+hello = json.dumps({"type": "hello", "version": 1, "id": "5" * 32, "go": go == "go", "running": True,
+                    "precopy": False, "ram_id": "r0", "ram_size": 64 << 20, "page_size": 4096,
+                    "uri": "nbd+unix:///?socket=/nowhere"}).encode()
+c = socket.socket(socket.AF_UNIX)
+c.settimeout(20)
+c.connect(path)
+c.sendall(struct.pack(">IB", len(hello), 1) + hello)
+data = b""
+while part := c.recv(4096):
+    data += part
+text = json.loads(data[5:])["text"]
+sys.exit(0 if expected in text else text)
+PY
+stranger() { timeout 30 python3 "$tmp/stranger.py" "$tmp/ctl" "$@" 2>"$tmp/stranger.err"; }
+pair -S
+recv_start "unix:$tmp/ctl" --rate 1M
+stranger go "waits for a new migration" && kill -0 "$recv_pid"
+ok $? "recv.turns_away_a_sender_of_an_earlier_migration" "$tmp/stranger.err"
+send_start
+wait_until 20 fake_has_pages 9000
+recv_kill
+rm -f "$tmp/ctl"
+kill -STOP "$send_pid"
+recv_start "unix:$tmp/ctl" --resume
+stranger new "takes no new migration" && stranger go "another migration" && kill -0 "$recv_pid"
+ok $? "resume.turns_away_senders_of_other_migrations" "$tmp/stranger.err"
+kill -CONT "$send_pid"
+both_finish
+ok $? "resume.takes_its_own_after_them" "$tmp/recv.err"
+end_pair
+
 # --- both sides are killed at once: each half is still there, and a third umig finishes
 half_way
 kill -9 "$recv_pid" "$send_pid"
