@@ -69,7 +69,7 @@ static int send_migrate(struct send *s)
 	if (ret < 0)
 		return send_recover(s);
 	/* Much may have happened to the source in the meantime. */
-	if (ret && send_check_source(s))
+	if (ret && (send_check_source(s) || (s->precopy && precopy_check(s))))
 		return UMIG_REFUSED;
 	s->ram_fd = open(s->ram.path, O_RDONLY | O_CLOEXEC);
 	if (s->ram_fd < 0) {

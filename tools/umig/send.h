@@ -105,6 +105,7 @@ int send_recover(struct send *s);
 int send_wait_state(struct send *s);
 void send_init(struct send *s);
 void send_cleanup(struct send *s);
+int precopy_check(struct send *s);
 int precopy_start(struct send *s);
 int precopy_run(struct send *s);
 int precopy_finish(struct send *s);

@@ -45,6 +45,17 @@ static int precopy_check_disks(struct send *s)
 	return ret;
 }
 
+/*
+ * What made it possible may be gone: a writer, a disk or swap that has come since is one whose
+ * writes leave no mark. The guest runs. Return: 0 or -errno, having said why.
+ */
+int precopy_check(struct send *s)
+{
+	int ret = track_check(&s->track);
+
+	return ret ? ret : precopy_check_disks(s);
+}
+
 /* Can it be done? Tracks from here on. Return: 0 or -errno, having said why. */
 int precopy_start(struct send *s)
 {
@@ -235,7 +246,7 @@ int precopy_run(struct send *s)
 	}
 	monitor_may_switch(&s->monitor, false);
 	monitor_phase(&s->monitor, "switching over");
-	return ret;
+	return ret ? ret : precopy_check(s);
 }
 
 /* The source has stopped for good: the last set. Return: 0 or -errno, having said why. */

@@ -252,8 +252,12 @@ static int track_refuse(const char *fmt, ...)
 	return -EOPNOTSUPP;
 }
 
-/* Return: 0 or -EOPNOTSUPP, having said why. */
-static int track_check(const struct track *t)
+/**
+ * track_check - is tracking (still) sound? What was looked at may change while pages are copied.
+ *
+ * Return: 0 or -EOPNOTSUPP, having said why.
+ */
+int track_check(const struct track *t)
 {
 	struct statfs fs;
 	char pinner[128];

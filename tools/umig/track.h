@@ -34,6 +34,7 @@ struct track {
 	} map[TRACK_MAX_MAPS];
 };
 
+int track_check(const struct track *t);
 int track_start(struct track *t, pid_t pid, const char *path, uint64_t size);
 int track_clear(struct track *t);
 int track_dirty(struct track *t, uint64_t *bitmap, uint64_t *nr_dirty);
