@@ -92,6 +92,12 @@ int recv_find_region(struct recv *r)
 			  r->ram.size);
 		return -EOPNOTSUPP;
 	}
+	if (!r->resume && info.out_nr_present) {
+		log_error("%" PRIu64 " pages of region %" PRIu64 " are there already, of whom is not known; "
+			  "start the destination QEMU anew",
+			  (uint64_t)info.out_nr_present, r->region);
+		return -EOPNOTSUPP;
+	}
 	return 0;
 }
 

@@ -44,6 +44,25 @@ PY
 	tail -1 "$tmp/recv.out" | grep -q '"digest_checked":true'
 	ok $? "precopy.digest_is_compared" "$tmp/recv.out"
 	end_pair
+	# While it waits somebody comes whose writes leave no mark.
+	pair -S
+	send_start --precopy --wait 60
+	wait_until 20 has_line "$tmp/send.err" "nobody listens"
+	python3 - "$tmp/src.ram" "$tmp/mapped" <<-'PY' &
+	import mmap, sys, time
+	f = open(sys.argv[1], "r+b")
+	m = mmap.mmap(f.fileno(), 4096)
+	open(sys.argv[2], "w")
+	time.sleep(120)
+	PY
+	started+=("$!")
+	wait_until 20 test -e "$tmp/mapped"
+	recv_start "unix:$tmp/ctl"
+	wait "$send_pid"
+	[ $? = 3 ] && has_line "$tmp/send.err" "can write to" && run_state "$tmp/src.test" prelaunch
+	ok $? "precopy.a_writer_that_comes_during_the_wait_is_seen" "$tmp/send.err"
+	kill "$recv_pid"
+	end_pair
 else
 	pair -S
 	recv_start "unix:$tmp/ctl"
@@ -334,6 +353,11 @@ sys.exit(0 if expected in text else text)
 PY
 stranger() { timeout 30 python3 "$tmp/stranger.py" "$tmp/ctl" "$@" 2>"$tmp/stranger.err"; }
 pair -S
+python3 -c "import sys; sys.stdout.buffer.write(bytes(99) + b'\1' + bytes(16285))" >"$tmp/map"
+timeout 20 "$fake" recv --qmp "$tmp/dst.qmp" --listen "unix:$tmp/ctl" 2>"$tmp/recv.err"
+[ $? = 3 ] && has_line "$tmp/recv.err" "1 pages of region.* are there already"
+ok $? "recv.into_memory_that_has_pages_is_refused" "$tmp/recv.err"
+rm "$tmp/map"
 recv_start "unix:$tmp/ctl" --rate 1M
 stranger go "waits for a new migration" && kill -0 "$recv_pid"
 ok $? "recv.turns_away_a_sender_of_an_earlier_migration" "$tmp/stranger.err"
