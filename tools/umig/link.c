@@ -53,6 +53,7 @@ int link_open(struct link *l, int fd)
 			return ret;
 		}
 	}
+	link_close(l);
 	pthread_mutex_lock(&l->lock);
 	l->fd = fd;
 	l->tls = tls_session;

@@ -137,7 +137,8 @@ int recv_start_incoming(struct recv *r)
 	ret = qemu_set_caps(&r->qmp, r->caps);
 	r->caps_set = !ret;
 	/* For whoever goes on with this. A QEMU that cannot keep it is none the worse for it. */
-	qemu_keep_id(&r->qmp, r->hello.id);
+	if (!ret && *r->hello.id)
+		qemu_keep_id(&r->qmp, r->hello.id);
 	/* While it waits for a migration, stop means: do not start by yourself at its end. */
 	if (!ret)
 		ret = qmp_command(&r->qmp, "stop", NULL, NULL);
@@ -368,8 +369,12 @@ static int recv_wait_go(struct recv *r)
 		ret = recv_accept(r, &msg);
 		if (ret == -EINTR || ret == -EPIPE)
 			return recv_lost(r, ret);
-		if (ret || !msg.go || strcmp(msg.id, r->hello.id))
+		if (ret)
 			continue;
+		if (!msg.go || strcmp(msg.id, r->hello.id)) {
+			recv_turn_away(r, "this receiver is busy with another migration");
+			continue;
+		}
 		recv_use_spare(r);
 		r->go = true;
 	}
