@@ -214,6 +214,8 @@ void transfer_stop_background(struct transfer *t)
 	eventfd_set(t->background_stop_fd);
 	while (t->nr_background)
 		pthread_join(t->background[--t->nr_background], NULL);
+	/* Demand goes on. */
+	atomic_store(&t->stopping, false);
 }
 
 /* At any time; 0: no limit. */
@@ -230,6 +232,7 @@ void transfer_stop(struct transfer *t)
 {
 	eventfd_set(t->stop_fd);
 	transfer_stop_background(t);
+	atomic_store(&t->stopping, true);
 	if (t->demand_started)
 		pthread_join(t->demand, NULL);
 	t->demand_started = false;
@@ -414,25 +417,32 @@ bool transfer_region_ended(struct transfer *t, struct region *r)
 /* Says once that the source is lost, for whichever thread notices first. */
 void transfer_lost(struct transfer *t, const void *who, const char *why)
 {
+	bool first;
+
 	pthread_mutex_lock(&t->lock);
-	if (!t->lost_by) {
+	first = !t->lost_by;
+	if (first) {
 		t->lost_by = who;
 		t->lost_ns = now_ns();
+	}
+	pthread_mutex_unlock(&t->lock);
+	if (first)
 		log_error("no connection to the source %s: %s; "
 			  "faults wait, trying again until it is back",
 			  t->uri, why);
-	}
-	pthread_mutex_unlock(&t->lock);
 }
 
 void transfer_back(struct transfer *t, const void *who)
 {
+	bool back;
+
 	pthread_mutex_lock(&t->lock);
-	if (t->lost_by == who) {
+	back = t->lost_by == who;
+	if (back)
 		t->lost_by = NULL;
-		log_info("the source %s is back", t->uri);
-	}
 	pthread_mutex_unlock(&t->lock);
+	if (back)
+		log_info("the source %s is back", t->uri);
 }
 
 /* With --json: kept until progress_show() prints them. */
