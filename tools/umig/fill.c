@@ -38,17 +38,20 @@ struct run {
  */
 static int fill_failed(struct transfer *t, struct region *r, const char *what, int error)
 {
+	bool said;
+
 	switch (error) {
 	case -ENOMEM:
 	case -EAGAIN:
 		/* The owner's memory cgroup may get room again; giving up would not help it. */
 		pthread_mutex_lock(&t->lock);
-		if (!t->no_memory_said)
+		said = t->no_memory_said;
+		t->no_memory_said = true;
+		pthread_mutex_unlock(&t->lock);
+		if (!said)
 			log_error("cannot fill region %" PRIu64 ": no memory for the VMM's page; "
 				  "trying again until there is (its memory cgroup may be too small)",
 				  r->id);
-		t->no_memory_said = true;
-		pthread_mutex_unlock(&t->lock);
 		usleep(20000);
 		/* What was claimed stays so: this transfer cannot become whole. */
 		if (atomic_load(&t->stopping))

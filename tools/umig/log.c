@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Messages for a person (stderr) and the one redrawn line below them. */
+#include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "log.h"
 
@@ -11,9 +13,30 @@ static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER;
 static bool log_bar_shown;
 static bool log_quiet;
 
+static unsigned int log_lost;
+
+/*
+ * A terminal that was stopped or a pipe nobody reads must not stop a guest: what has no room on
+ * stderr is dropped. Poll promises a pipe room for PIPE_BUF bytes, more than a message has.
+ */
+static bool log_has_room(int timeout_ms)
+{
+	struct pollfd pfd = { .fd = STDERR_FILENO, .events = POLLOUT };
+
+	return poll(&pfd, 1, timeout_ms) > 0;
+}
+
 static void log_line(const char *fmt, va_list ap)
 {
 	pthread_mutex_lock(&log_lock);
+	if (!log_has_room(log_lost ? 0 : 100)) {
+		log_lost++;
+		pthread_mutex_unlock(&log_lock);
+		return;
+	}
+	if (log_lost)
+		fprintf(stderr, "umig: nobody read this: %u messages were lost\n", log_lost);
+	log_lost = 0;
 	if (log_bar_shown)
 		fputs("\r\033[K", stderr);
 	log_bar_shown = false;
@@ -54,9 +77,11 @@ void log_info(const char *fmt, ...)
 void log_bar(const char *line)
 {
 	pthread_mutex_lock(&log_lock);
-	fprintf(stderr, "\r%s\033[K", line);
-	fflush(stderr);
-	log_bar_shown = true;
+	if (log_has_room(0)) {
+		fprintf(stderr, "\r%s\033[K", line);
+		fflush(stderr);
+		log_bar_shown = true;
+	}
 	pthread_mutex_unlock(&log_lock);
 }
 
@@ -72,8 +97,6 @@ void log_bar_end(void)
 
 void log_stdout(const char *line)
 {
-	pthread_mutex_lock(&log_lock);
 	puts(line);
 	fflush(stdout);
-	pthread_mutex_unlock(&log_lock);
 }

@@ -123,6 +123,31 @@ wait $pid &&
 	[ "$(grep -c "no connection" "$tmp/err")" = 1 ]
 ok $? "source.back_goes_on_and_each_is_said_once" "$tmp/err"
 
+# --- nobody reads what it says, and it has something to say: it fills all the same
+mkfifo "$tmp/unread"
+exec 9<>"$tmp/unread"
+python3 - <<'PY'
+import os
+os.set_blocking(9, False)
+try:
+    while True:
+        os.write(9, bytes(4096))
+except BlockingIOError:
+    os.set_blocking(9, True)
+PY
+fake_region 32 8
+UMIG_FAKE_WORK_US=20000 "$fake" pull --pid 1234 --from "$uri" --rate 8M 2>&9 &
+pid=$!
+started+=("$pid")
+wait_until 20 fake_has_pages 1000
+source_stop
+sleep 0.5
+source_start nbdkit -f -r -U "$tmp/s" file "$tmp/img"
+wait_until 60 fake_is_whole "$tmp/img"
+ok $? "messages.that_nobody_reads_stop_nothing"
+wait $pid
+exec 9>&-
+
 # --- replies cut after every byte count
 rm -f "$tmp/c"
 "$here/cutter" "$tmp/c" "$tmp/s" 300 &
