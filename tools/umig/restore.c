@@ -32,6 +32,7 @@ struct restore {
 	uint64_t record_s;
 	bool replay;
 	struct working_set set;
+	int state_fd;
 };
 
 static void restore_set_path(const struct restore *re, char *path)
@@ -43,44 +44,53 @@ static void restore_set_path(const struct restore *re, char *path)
 static int restore_state(struct restore *re)
 {
 	struct recv *r = &re->recv;
-	char path[PATH_MAX];
 	uint8_t *buf = malloc(CONTROL_MAX_STATE);
-	int fd, ret = buf ? 0 : -ENOMEM;
+	int ret = buf ? 0 : -ENOMEM;
 	ssize_t n = 1;
 
-	snprintf(path, sizeof(path), "%s/" SNAPSHOT_STATE, re->dir);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		ret = -errno;
 	while (!ret && n) {
-		n = read(fd, buf, CONTROL_MAX_STATE);
+		n = read(re->state_fd, buf, CONTROL_MAX_STATE);
 		if (n < 0 && errno != EINTR)
 			ret = -errno;
 		if (n > 0)
 			ret = state_writer_push(&r->state, buf, (uint32_t)n);
 	}
 	free(buf);
-	if (fd >= 0)
-		close(fd);
+	if (ret && state_writer_error(&r->state)) {
+		log_error("QEMU takes no device state: %s; its own messages say why",
+			  strerror(-state_writer_error(&r->state)));
+		return -EPIPE;
+	}
 	if (ret) {
-		log_error("cannot read the device state %s: %s", path, strerror(-ret));
+		log_error("cannot read the device state %s/" SNAPSHOT_STATE ": %s", re->dir,
+			  strerror(-ret));
 		return ret;
 	}
 	if (r->state.bytes != re->meta.state_bytes ||
 	    state_writer_finish(&r->state) != re->meta.state_sum) {
-		log_error("%s is not what was saved; the guest was not started", path);
+		log_error("%s/" SNAPSHOT_STATE " is not what was saved; the guest was not started",
+			  re->dir);
 		return -EBADMSG;
 	}
 	r->state_end_ns = now_ns();
 	return 0;
 }
 
-/* Serves ram.raw on a socket of our own, unless there is a server. */
+/*
+ * What of DIR is needed while the guest is started: later root may not open what is another user's
+ * (sandbox.c). Serves ram.raw on a socket of our own, unless there is a server.
+ */
 static int restore_source(struct restore *re)
 {
 	char file[PATH_MAX];
 	int ret;
 
+	snprintf(file, sizeof(file), "%s/" SNAPSHOT_STATE, re->dir);
+	re->state_fd = open(file, O_RDONLY | O_CLOEXEC);
+	if (re->state_fd < 0) {
+		log_error("cannot read the device state %s: %s", file, strerror(errno));
+		return -errno;
+	}
 	if (re->uri)
 		return 0;
 	snprintf(file, sizeof(file), "%s/" SNAPSHOT_RAM, re->dir);
@@ -118,6 +128,11 @@ static int restore_start_guest(struct restore *re)
 	if (ret)
 		return r->transfer_open && atomic_load(&r->transfer.exit_code) ?
 			atomic_load(&r->transfer.exit_code) : UMIG_FAILED;
+	/* As whom it will be written. */
+	if (re->record_s && access(re->dir, W_OK)) {
+		log_error("cannot record into %s: %s", re->dir, strerror(errno));
+		return UMIG_REFUSED;
+	}
 	/* The pages are what they will ever be. */
 	transfer_release(&r->transfer);
 	/* What it will touch first can come while its devices are loaded. */
@@ -207,7 +222,8 @@ static int restore_guest(struct restore *re)
 		progress_print_summary(t);
 	}
 	if (code == UMIG_OK)
-		log_info("the contents are what was saved; converted to ordinary memory");
+		log_info("%sconverted to ordinary memory",
+			 t->whole_view ? "the contents are what was saved; " : "");
 	else if (code == UMIG_INCOMPLETE)
 		log_error("stopped with %" PRIu64 " pages missing; "
 			  "go on with 'umig serve --file %s/" SNAPSHOT_RAM
@@ -273,10 +289,6 @@ static int restore_prepare_set(struct restore *re)
 	char path[PATH_MAX];
 
 	restore_set_path(re, path);
-	if (re->record_s && access(re->dir, W_OK)) {
-		log_error("cannot record into %s: %s", re->dir, strerror(errno));
-		return UMIG_REFUSED;
-	}
 	if (re->replay &&
 	    working_set_load(&re->set, path, re->meta.ram_size / UMIG_PAGE_SIZE))
 		return UMIG_REFUSED;
@@ -292,6 +304,7 @@ static int restore_run(int argc, char **argv)
 
 	if (!re)
 		return UMIG_FAILED;
+	re->state_fd = -1;
 	code = restore_parse(re, argc, argv);
 	if (!code && snapshot_load(re->dir, &re->meta))
 		code = UMIG_REFUSED;
@@ -307,6 +320,8 @@ static int restore_run(int argc, char **argv)
 	recv_cleanup(&re->recv);
 	if (re->server.pid)
 		page_server_stop(&re->server);
+	if (re->state_fd >= 0)
+		close(re->state_fd);
 out:
 	working_set_destroy(&re->set);
 	free(re);

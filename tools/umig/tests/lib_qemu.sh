@@ -23,7 +23,7 @@ def cmd(**c):
         if "event" not in r:
             return r
 cmd(execute="qmp_capabilities")
-r = cmd(execute=sys.argv[2])
+r = cmd(execute=sys.argv[2], arguments=dict(a.split("=", 1) for a in sys.argv[3:]))
 print(json.dumps(r.get("return", r)))
 PY
 }

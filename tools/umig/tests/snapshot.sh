@@ -50,6 +50,19 @@ restore_into one --json && fake_is_whole "$tmp/snap/ram.raw"
 ok $? "restore.brings_every_page_once_and_converts" "$tmp/err"
 tail -1 "$tmp/out" | grep -q '"converted":true'
 ok $? "restore.prints_a_summary" "$tmp/out"
+qmp "$tmp/one.test" qom-list path=/objects | grep -q '"r0"' &&
+	! qmp "$tmp/one.test" qom-list path=/objects | grep -q umig
+ok $? "restore.leaves_nothing_in_qemu"
+if [ "$(id -u)" = 0 ]; then
+	# Root without its capabilities, as it fills.
+	chown -R nobody "$tmp/snap"
+	restore_into other && fake_is_whole "$tmp/snap/ram.raw"
+	ok $? "restore.by_root_of_another_users_snapshot" "$tmp/err"
+	restore_into other --record 1
+	[ $? = 3 ] && has_line "$tmp/err" "cannot record into" && fake_is_empty
+	ok $? "restore.record_into_what_it_may_not_write_to_begins_nothing" "$tmp/err"
+	chown -R root "$tmp/snap"
+fi
 qemu-nbd -r -f raw -e 4 -t -k "$tmp/n" "$tmp/snap/ram.raw" &
 started+=("$!")
 wait_until 5 test -S "$tmp/n"
