@@ -109,6 +109,38 @@ static int copy_all(struct snapshot_job *job)
 	return 0;
 }
 
+static int write_zeros(struct snapshot_job *job, uint64_t offset, uint64_t end)
+{
+	int ret = 0;
+
+	memset(job->buf, 0, COPY_BLOCK);
+	for (; !ret && offset < end; offset += COPY_BLOCK) {
+		ret = write_all(job->out_ram, job->buf, min_u64(COPY_BLOCK, end - offset),
+				(off_t)offset, true);
+		if (!ret && send_is_interrupted(&job->send))
+			ret = -EINTR;
+	}
+	return ret;
+}
+
+/* [@offset, @end) is a hole of the source: what was copied there before is made one, or zeros. */
+static int copy_hole(struct snapshot_job *job, uint64_t offset, uint64_t end)
+{
+	int ret = 0;
+
+	while (!ret && offset < end) {
+		struct sparse_extent x = sparse_next(job->out_ram, offset, end);
+
+		if (x.data < x.end &&
+		    fallocate(job->out_ram, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			      (off_t)x.data, (off_t)(x.end - x.data)))
+			/* Not every file system can. */
+			ret = errno == EOPNOTSUPP ? write_zeros(job, x.data, x.end) : -errno;
+		offset = x.end;
+	}
+	return ret;
+}
+
 /* What was written to since, and the holes that were punched since. The guest stands still. */
 static int copy_rest(struct snapshot_job *job)
 {
@@ -117,16 +149,16 @@ static int copy_rest(struct snapshot_job *job)
 	int ret = track_dirty(&s->track, s->dirty, &s->nr_dirty);
 
 	for (i = 0; i < nr_pages && !ret; i++) {
-		if (s->dirty[i / 64] & (1ULL << (i % 64)))
-			ret = copy_range(job, i * UMIG_PAGE_SIZE, UMIG_PAGE_SIZE, true);
+		if (!(s->dirty[i / 64] & (1ULL << (i % 64))))
+			continue;
+		ret = copy_range(job, i * UMIG_PAGE_SIZE, UMIG_PAGE_SIZE, true);
+		if (!ret && send_is_interrupted(s))
+			ret = -EINTR;
 	}
 	while (!ret && offset < s->ram.size) {
 		struct sparse_extent x = sparse_next(s->ram_fd, offset, s->ram.size);
 
-		if (x.data > offset &&
-		    fallocate(job->out_ram, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-			      (off_t)offset, (off_t)(x.data - offset)))
-			ret = -errno;
+		ret = copy_hole(job, offset, x.data);
 		offset = x.end;
 	}
 	return ret;
@@ -180,7 +212,9 @@ static int snapshot_take(struct snapshot_job *job)
 		if (ret)
 			goto copy_failed;
 	}
-	ret = send_start_migration(s);
+	ret = s->tracking ? precopy_check(s) : 0;
+	if (!ret)
+		ret = send_start_migration(s);
 	if (!ret)
 		ret = send_wait_state(s);
 	if (!ret)
@@ -191,7 +225,10 @@ static int snapshot_take(struct snapshot_job *job)
 	if (!ret)
 		return 0;
 copy_failed:
-	log_error("cannot copy the guest's RAM to %s: %s", job->dir, strerror(-ret));
+	if (ret == -EINTR)
+		log_error("stopped by a signal");
+	else
+		log_error("cannot copy the guest's RAM to %s: %s", job->dir, strerror(-ret));
 	return ret;
 }
 
