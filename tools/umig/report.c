@@ -12,6 +12,7 @@
 #include <jansson.h>
 #include <limits.h>
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -253,6 +254,8 @@ static int report_draw(const struct report *r, const char *path, const char *out
 	}
 	snprintf(svg, sizeof(svg), html ? "%s.svg" : "%s", out);
 	unlink(svg);
+	/* Where there is no gnuplot, its script has no reader. */
+	signal(SIGPIPE, SIG_IGN);
 	f = popen("gnuplot -d 2>&1 >/dev/null", "we");
 	if (!f) {
 		log_error("cannot run gnuplot: %s", strerror(errno));

@@ -41,6 +41,17 @@ ok $? "report.of_something_else_says_so" "$tmp/err"
 "$umig" report "$tmp/run.json" -o /nonexistent/x.svg 2>"$tmp/err"
 [ $? = 1 ]
 ok $? "report.into_nowhere_says_so" "$tmp/err"
+mkdir "$tmp/bin"
+ln -s /bin/sh "$tmp/bin/sh"
+python3 - "$tmp/run.json" >"$tmp/long.json" <<'PY'
+import sys
+lines = open(sys.argv[1]).readlines()
+faults = next(l for l in lines if '"faults"' in l)
+print("".join(lines[:1] + [faults] * (4000000 // len(faults)) + lines[1:]), end="")
+PY
+PATH=$tmp/bin "$umig" report "$tmp/long.json" -o "$tmp/x.svg" 2>"$tmp/err"
+[ $? = 1 ] && has_line "$tmp/err" "gnuplot-nox"
+ok $? "report.without_gnuplot_says_so" "$tmp/err"
 "$umig" report "$tmp/run.json" 2>"$tmp/err"
 [ $? = 2 ]
 ok $? "report.without_an_output_exits_2" "$tmp/err"
