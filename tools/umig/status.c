@@ -6,6 +6,7 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <jansson.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -173,9 +174,9 @@ static int status_show(const char *dir, uint64_t only, bool json)
 		one = status_ask(path, request, &ret);
 		if (one)
 			json_array_append_new(all, one);
-		else if (ret == -ECONNREFUSED)
+		else if (ret == -ECONNREFUSED && kill((pid_t)pids[i], 0) && errno == ESRCH)
 			unlink(path);
-		else if (ret != -ENOENT)
+		else if (ret != -ENOENT && ret != -ECONNREFUSED)
 			log_error("umig %" PRIu64 " does not answer: %s", pids[i], strerror(-ret));
 		ret = 0;
 	}
