@@ -93,7 +93,8 @@ int recv_find_region(struct recv *r)
 		return -EOPNOTSUPP;
 	}
 	if (!r->resume && info.out_nr_present) {
-		log_error("%" PRIu64 " pages of region %" PRIu64 " are there already, of whom is not known; "
+		log_error("%" PRIu64 " pages of region %" PRIu64
+			  " are there already, whose is not known; "
 			  "start the destination QEMU anew",
 			  (uint64_t)info.out_nr_present, r->region);
 		return -EOPNOTSUPP;
