@@ -96,7 +96,7 @@ void postcopy_child_adopt(struct vm_area_struct *vma, struct postcopy_region *re
 		return;
 	child = kvzalloc(struct_size(child, present,
 				     BIT_WORD(last) - BIT_WORD(first) + 1),
-			 GFP_KERNEL_ACCOUNT);
+			 GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	if (!child)
 		return;
 	refcount_set(&child->refs, 1);
@@ -109,4 +109,6 @@ void postcopy_child_adopt(struct vm_area_struct *vma, struct postcopy_region *re
 	/* The VMA's reference on the region is the child's from now on. */
 	vma->vm_private_data = child;
 	vma->vm_ops = &child_vm_ops;
+	/* Never merged: the next VMA's pages are not in this one's copy. */
+	vm_flags_set(vma, VM_DONTEXPAND);
 }

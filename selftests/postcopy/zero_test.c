@@ -275,6 +275,24 @@ TEST_F(zero, a_forked_child_reads_zeros_for_what_was_present_and_sigbus_for_the_
 	EXPECT_EQ(0, pages_wrong(r, 10, 2));
 }
 
+/* Of two neighbours with the same rights the core makes one, where it may. */
+TEST_F(zero, a_child_that_makes_its_parts_alike_keeps_its_zeros)
+{
+	struct region *r = &self->r;
+	int status;
+	pid_t pid;
+
+	ASSERT_EQ(0, pages_zero(r, 0, 16, NULL));
+	ASSERT_EQ(0, mprotect(page_at(r, 0), 10 * PAGE, PROT_READ));
+	pid = fork_child();
+	if (!pid)
+		_exit(mprotect(page_at(r, 10), 5 * PAGE, PROT_READ) || child_sees(page_at(r, 9)) ||
+		      child_sees(page_at(r, 12)) || child_sees(page_at(r, 15)) ||
+		      child_sees(page_at(r, 16)) != SIGBUS);
+	ASSERT_EQ(0, wait_child(pid, &status));
+	EXPECT_EQ(0, status);
+}
+
 /* The child's map starts in the middle of a word of the owner's. */
 TEST_F(zero, a_child_forked_after_a_partial_munmap_knows_the_right_pages)
 {
