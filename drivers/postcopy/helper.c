@@ -72,11 +72,14 @@ static int helper_release(struct inode *inode, struct file *file)
 {
 	struct postcopy_helper *helper = file->private_data;
 	struct postcopy_region *region = helper->region;
+	bool dead;
 
 	mutex_lock(&region->lock);
-	if (region->helper == helper) {
-		postcopy_stash_empty(&region->stash);
+	if (region->helper == helper)
 		region->helper = NULL;
+	/* Reserved only, it was never there. */
+	if (!region->helper && region->helper_pid) {
+		postcopy_stash_empty(&region->stash);
 		if (region->state == POSTCOPY_REGION_ATTACHED)
 			region->state = POSTCOPY_REGION_DETACHED;
 		WRITE_ONCE(region->alone_since_ns, ktime_get_ns());
@@ -85,7 +88,14 @@ static int helper_release(struct inode *inode, struct file *file)
 		postcopy_req_requeue(region);
 		trace_postcopy_detach(region, atomic_long_read(&region->nr_present));
 	}
+	dead = region->state == POSTCOPY_REGION_DEAD;
 	mutex_unlock(&region->lock);
+	if (dead) {
+		/* None of its calls is under way any more: see shared_find_or_create(). */
+		mutex_lock(&region->context->lock);
+		postcopy_shared_unlist(region);
+		mutex_unlock(&region->context->lock);
+	}
 	postcopy_region_put(region);
 	kfree(helper);
 	return 0;

@@ -240,6 +240,8 @@ bool postcopy_region_permitted(struct postcopy_region *region,
 void postcopy_region_end(struct postcopy_region *region,
 			 enum postcopy_region_state state)
 {
+	bool in_use;
+
 	mutex_lock(&region->context->lock);
 	mutex_lock(&region->lock);
 	if (postcopy_region_final(region)) {
@@ -250,9 +252,11 @@ void postcopy_region_end(struct postcopy_region *region,
 	/* Pairs with postcopy_req_find(): requests made later see it. */
 	WRITE_ONCE(region->state, state);
 	region->context->nr_regions--;
+	/* Then helper_release() does it. */
+	in_use = region->backing_is_memfd && region->helper;
 	mutex_unlock(&region->lock);
 	/* Nobody can need the memory again; converted memory can be mapped again. */
-	if (state == POSTCOPY_REGION_DEAD)
+	if (state == POSTCOPY_REGION_DEAD && !in_use)
 		postcopy_shared_unlist(region);
 	mutex_unlock(&region->context->lock);
 

@@ -52,6 +52,33 @@ TEST_F(policy, without_a_helper_an_access_gets_sigbus_in_time)
 	EXPECT_GE(now_ms() - start + 1, LIMIT_MS);
 }
 
+/* Nobody was there. */
+TEST_F(policy, an_attach_that_fails_does_not_begin_the_time_anew)
+{
+	struct postcopy_helper_attach *attach;
+	uint64_t start = now_ms();
+	struct access a;
+
+	attach = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, attach);
+	*attach = (struct postcopy_helper_attach){
+		.size = sizeof(*attach),
+		.region_id = self->r.id,
+	};
+	ASSERT_EQ(0, mprotect(attach, PAGE, PROT_READ));
+	ASSERT_EQ(0, region_policy(&self->r, 10 * LIMIT_MS, 0));
+	ASSERT_EQ(0, access_start(&a, ACCESS_READ, page_at(&self->r, 0), 0));
+	while (!access_is_done(&a) && now_ms() - start < 20 * LIMIT_MS) {
+		EXPECT_EQ(-1, ioctl(self->r.context, POSTCOPY_HELPER_ATTACH, attach));
+		EXPECT_EQ(EFAULT, errno);
+		pause_ms(10);
+	}
+	EXPECT_TRUE(access_wait_done(&a));
+	EXPECT_EQ(SIGBUS, a.signal);
+	EXPECT_GT(20 * LIMIT_MS, now_ms() - start);
+	munmap(attach, PAGE);
+}
+
 TEST_F(policy, holds_for_an_access_that_waits_already)
 {
 	struct access a;
