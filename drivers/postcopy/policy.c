@@ -141,17 +141,27 @@ bool postcopy_policy_kernel_faults(void)
 }
 
 /*
- * Has the last process gone that ran in the memory? A kernel thread that waits for a page
- * of it then keeps the memory from going, and for nobody. The core forgets a memory's
- * owner when no other is found.
+ * Is the last process that ran in the memory gone, or killed? A kernel thread that waits for
+ * a page of it then keeps the memory from going, or a thread of the process that waits for
+ * that kernel thread (KVM: a vCPU that is reset), and for nobody. The core forgets a
+ * memory's owner when no other is found.
  */
 static bool policy_abandoned(struct mm_struct *mm)
 {
+	bool abandoned = false;
 #ifdef CONFIG_MEMCG
-	return mm && !rcu_access_pointer(mm->owner);
-#else
-	return false;
+	struct task_struct *owner;
+
+	if (!mm)
+		return false;
+	rcu_read_lock();
+	owner = rcu_dereference(mm->owner);
+	/* ->signal lives as long as the task's struct. */
+	abandoned = !owner ||
+		    (READ_ONCE(owner->signal->flags) & SIGNAL_GROUP_EXIT);
+	rcu_read_unlock();
 #endif
+	return abandoned;
 }
 
 /**

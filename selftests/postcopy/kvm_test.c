@@ -177,8 +177,35 @@ static bool worker_waits(void)
 		       "done; exit 1");
 }
 
+static void interrupted(int signal)
+{
+}
+
+/* As a VMM that resets a vCPU: KVM waits for its workers. */
+static int stop_async_faults(struct vm *vm)
+{
+	struct {
+		struct kvm_msrs msrs;
+		struct kvm_msr_entry entry;
+	} set = {
+		.msrs.nmsrs = 1,
+		.entry.index = 0x4b564d02,	/* MSR_KVM_ASYNC_PF_EN */
+	};
+
+	return ioctl(vm->vcpu, KVM_SET_MSRS, &set) == 1 ? 0 : -errno;
+}
+
+static bool thread_is_in_d(pid_t pid)
+{
+	char command[80];
+
+	snprintf(command, sizeof(command), "grep -q '^State:.D' /proc/%d/status", pid);
+	return !system(command);
+}
+
 /* The worker that waits has the owner's memory: it must not wait for ever. */
-TEST_F(kvm, an_owner_killed_while_a_vcpu_waits_ends_at_once)
+static void kill_owner(struct __test_metadata *_metadata, struct region *own, int flags,
+		       bool in_reset)
 {
 	struct postcopy_region_info info;
 	struct region r;
@@ -187,27 +214,31 @@ TEST_F(kvm, an_owner_killed_while_a_vcpu_waits_ends_at_once)
 	bool ended;
 	pid_t pid;
 
-	if (!have_kvm())
-		SKIP(return, "no KVM");
 	ASSERT_EQ(0, pipe(made));
 	pid = fork_child();
 	if (!pid) {
+		struct sigaction action = { .sa_handler = interrupted };
 		struct vm vm;
 
-		if (region_make(&r, variant->flags, 0, NR_PAGES) || fill_code(&r) ||
-		    vm_make(&vm, r.address))
+		sigaction(SIGUSR1, &action, NULL);
+		if (region_make(&r, flags, 0, NR_PAGES) || fill_code(&r) || vm_make(&vm, r.address))
 			_exit(1);
 		region_detach(&r);
 		if (write(made[1], &r, sizeof(r)) != sizeof(r))
 			_exit(2);
-		vm_run(&vm);
+		if (vm_run(&vm) == -EINTR)
+			stop_async_faults(&vm);
 		_exit(3);
 	}
 	ASSERT_EQ(sizeof(r), read(made[0], &r, sizeof(r)));
-	r.context = self->r.context;
+	r.context = own->context;
 	r.helper = -1;
 	ASSERT_TRUE(wait_requests(&r, 1));
 	ASSERT_TRUE(wait_until(worker_waits()));
+	if (in_reset) {
+		kill(pid, SIGUSR1);
+		EXPECT_TRUE(wait_until(thread_is_in_d(pid)));
+	}
 	start = now_ms();
 	kill(pid, SIGKILL);
 	EXPECT_EQ(0, wait_child(pid, &status));
@@ -218,6 +249,20 @@ TEST_F(kvm, an_owner_killed_while_a_vcpu_waits_ends_at_once)
 	EXPECT_TRUE(ended);
 	if (!ended && !region_attach(&r))
 		pages_fill(&r, 0, NR_PAGES, NULL);
+}
+
+TEST_F(kvm, an_owner_killed_while_a_vcpu_waits_ends_at_once)
+{
+	if (!have_kvm())
+		SKIP(return, "no KVM");
+	kill_owner(_metadata, &self->r, variant->flags, false);
+}
+
+TEST_F(kvm, an_owner_killed_while_it_resets_a_vcpu_that_waits_ends_at_once)
+{
+	if (!have_kvm())
+		SKIP(return, "no KVM");
+	kill_owner(_metadata, &self->r, variant->flags, true);
 }
 
 TEST_HARNESS_MAIN
