@@ -8,11 +8,12 @@
  * one becomes a request, in whatever process. The helper maps the same file with
  * shmem's own vm_ops, or has us write to it.
  *
- * A flag is set on these VMAs as long as they are ours that keeps khugepaged and
+ * VM_DONTEXPAND is set on these VMAs as long as they are ours. It keeps khugepaged and
  * MADV_COLLAPSE away, which would fill the missing pages of a huge page with zeros and
- * map it. It is VM_DONTEXPAND, as for the helper's mapping; for a memfd, VM_MIXEDMAP,
- * which lets the fault handler map a page of a large folio without a page table to rely
- * on. With that set there must be no huge mapping: the core would not undo it.
+ * map it; and mremap() from making them longer: they would reach into the next region.
+ * For a memfd VM_MIXEDMAP, too, which lets the fault handler map a page of a large folio
+ * without a page table to rely on. With that set there must be no huge mapping: the core
+ * would not undo it.
  *
  * Conversion has to find the VMAs in every process, so a region counts its VMAs
  * by process. Should the memory for a count be lacking, that process keeps our
@@ -134,10 +135,9 @@ const struct vm_operations_struct postcopy_shared_vm_ops = {
 #endif
 };
 
-/* What keeps khugepaged away. */
-static vm_flags_t shared_vm_flag(struct postcopy_region *region)
+static vm_flags_t shared_vm_flags(struct postcopy_region *region)
 {
-	return region->backing_is_memfd ? VM_MIXEDMAP : VM_DONTEXPAND;
+	return VM_DONTEXPAND | (region->backing_is_memfd ? VM_MIXEDMAP : 0);
 }
 
 /* Map part of the region's file, with shmem's vm_ops. */
@@ -149,9 +149,9 @@ static int shared_map(struct postcopy_region *region, struct vm_area_struct *vma
 
 /**
  * postcopy_shared_unlist() - no new mapping shall find the region
- * @region: on its context's list or not
+ * @region: on its context's list or not; may be freed if it is
  *
- * Context: context->lock is held, and another reference on @region.
+ * Context: context->lock is held.
  */
 void postcopy_shared_unlist(struct postcopy_region *region)
 {
@@ -212,18 +212,27 @@ static struct postcopy_region *shared_find_or_create(struct postcopy_context *co
 						     struct vm_area_struct *vma)
 {
 	struct postcopy_region *region;
+	bool converted;
 
 	lockdep_assert_held(&context->lock);
 	for (;;) {
 		region = shared_find(context, vma);
 		if (!region)
 			return shared_create(context, vma);
-		if (!shared_contains(region, vma))
-			return ERR_PTR(-EINVAL);
-		if (region->state == POSTCOPY_REGION_CONVERTED ||
-		    atomic_inc_not_zero(&region->nr_vmas))
-			break;
-		/* Dead as soon as we let go of the lock. */
+		converted = region->state == POSTCOPY_REGION_CONVERTED;
+		if (converted || atomic_read(&region->nr_vmas)) {
+			if (!shared_contains(region, vma))
+				return ERR_PTR(-EINVAL);
+			if (converted || atomic_inc_not_zero(&region->nr_vmas))
+				break;
+		}
+		/*
+		 * Dead, or as soon as we let go of the lock. As long as a memfd's region
+		 * has a helper a call of his that has begun may still write to pages or
+		 * drop them: of the new region, whose memory is the same.
+		 */
+		if (region->backing_is_memfd)
+			return ERR_PTR(-EBUSY);
 		postcopy_shared_unlist(region);
 	}
 	postcopy_region_get(region);
@@ -239,7 +248,8 @@ static struct postcopy_region *shared_find_or_create(struct postcopy_context *co
  *
  * Context: may sleep; mmap_lock is held for writing.
  * Return: 0; EINVAL if it overlaps a region but is not inside it; ENXIO if the
- * context's memfd is not for it; ENOMEM ...
+ * context's memfd is not for it; EBUSY if a helper still has a region of the
+ * memfd that has ended there; ENOMEM ...
  */
 int postcopy_mmap_shared(struct postcopy_context *context,
 			 struct vm_area_struct *vma)
@@ -259,7 +269,7 @@ int postcopy_mmap_shared(struct postcopy_context *context,
 	err = shared_map(region, vma);
 	if (!err && !converted) {
 		region->shmem_ops = vma->vm_ops;
-		vm_flags_set(vma, shared_vm_flag(region));
+		vm_flags_set(vma, shared_vm_flags(region));
 		/*
 		 * remap_file_pages() maps the file of a VMA again, with the
 		 * file's own method: shmem's, which knows no missing pages.
@@ -309,20 +319,17 @@ int postcopy_mmap_helper(struct postcopy_region *region,
 
 /**
  * postcopy_shared_forget() - the context's file is gone, nobody can map it again
- * @context: the context
+ * @context: the context, on which the caller has a reference
  */
 void postcopy_shared_forget(struct postcopy_context *context)
 {
 	struct postcopy_region *region, *next;
-	LIST_HEAD(forgotten);
 
+	/* A region that ends meanwhile takes itself off the list. */
 	mutex_lock(&context->lock);
-	list_splice_init(&context->shared, &forgotten);
+	list_for_each_entry_safe(region, next, &context->shared, context_node)
+		postcopy_shared_unlist(region);
 	mutex_unlock(&context->lock);
-	list_for_each_entry_safe(region, next, &forgotten, context_node) {
-		list_del_init(&region->context_node);
-		postcopy_region_put(region);
-	}
 }
 
 /* The first run of missing pages in [first, end): its length, 0 if none. */
@@ -331,6 +338,22 @@ static unsigned long shared_missing_run(struct postcopy_region *region,
 {
 	*first = postcopy_next_missing(region, *first, end);
 	return postcopy_next_present(region, *first, end) - *first;
+}
+
+/*
+ * The owner of a memfd can keep its inode locked, by a write(2) of data that is a missing
+ * page. What waits for that lock below cannot be killed: wait for it here first.
+ */
+static int shared_gate(struct postcopy_region *region)
+{
+	struct rw_semaphore *sem = &file_inode(region->backing)->i_rwsem;
+
+	if (!region->backing_is_memfd)
+		return 0;
+	if (down_write_killable(sem))
+		return -EINTR;
+	up_write(sem);
+	return 0;
 }
 
 /**
@@ -355,6 +378,9 @@ long postcopy_shared_fill(struct postcopy_region *region,
 		loff_t pos = (loff_t)(region->backing_first + index) << PAGE_SHIFT;
 		struct iov_iter iter;
 
+		written = shared_gate(region);
+		if (written)
+			break;
 		iov_iter_ubuf(&iter, ITER_SOURCE,
 			      (void __user *)data + ((index - first) << PAGE_SHIFT),
 			      run << PAGE_SHIFT);
@@ -391,6 +417,12 @@ long postcopy_shared_punch(struct postcopy_region *region, unsigned long first,
 	long ret;
 
 	for (; (run = shared_missing_run(region, &first, end)); first += run) {
+		/* There may be as many runs as pages. */
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		ret = shared_gate(region);
+		if (ret)
+			return ret;
 		ret = vfs_fallocate(region->backing,
 				    FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 				    (loff_t)(region->backing_first + first) << PAGE_SHIFT,
@@ -438,7 +470,7 @@ static int shared_convert_mm(struct postcopy_region *region, struct mm_struct *m
 		if (!postcopy_vma_of(vma, region))
 			continue;
 		vma_start_write(vma);
-		vm_flags_clear(vma, shared_vm_flag(region));
+		vm_flags_clear(vma, shared_vm_flags(region));
 		vma->vm_ops = region->shmem_ops;
 		vma->vm_private_data = NULL;
 		vma->vm_file->f_mode |= FMODE_READ;

@@ -431,11 +431,75 @@ TEST_F(backing, a_vmms_successor_starts_with_all_pages_missing)
 	region_close(&next);
 }
 
+/* A call of his that is under way may still write to pages that would be the next region's. */
+TEST_F(backing, is_not_mapped_again_before_the_last_regions_helper_has_gone)
+{
+	ASSERT_EQ(0, munmap(self->r.address, LENGTH));
+	self->r.address = map_file(self->r.context, OFFSET);
+	EXPECT_EQ(MAP_FAILED, self->r.address);
+	EXPECT_EQ(EBUSY, errno);
+	region_detach(&self->r);
+	ASSERT_EQ(0, map_region(&self->r, self->r.context));
+	ASSERT_EQ(0, pages_fill(&self->r, 0, NR_PAGES, NULL));
+	EXPECT_EQ(0, pages_wrong(&self->r, 0, NR_PAGES));
+}
+
+/* The pages behind it are those of another region, or of none. */
+TEST_F(backing, its_mapping_cannot_be_made_longer)
+{
+	char *to = mmap(NULL, 2 * LENGTH, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	ASSERT_NE(MAP_FAILED, to);
+	EXPECT_EQ(MAP_FAILED, mremap(self->r.address, LENGTH, 2 * LENGTH,
+				     MREMAP_MAYMOVE | MREMAP_FIXED, to));
+	EXPECT_EQ(EFAULT, errno);
+	munmap(to, 2 * LENGTH);
+}
+
+struct writer {
+	int memfd;
+	char *data;
+	ssize_t written;
+};
+
+static void *writer_run(void *arg)
+{
+	struct writer *w = arg;
+
+	w->written = pwrite(w->memfd, w->data, PAGE, 0);
+	return NULL;
+}
+
+/* The write waits for a page with the memfd locked, which the helper needs to deliver it. */
+TEST_F(backing, a_helper_whose_memfd_its_owner_keeps_locked_can_be_killed)
+{
+	struct writer w = { self->memfd, page_at(&self->r, 5) };
+	pthread_t thread;
+	uint64_t start;
+	int status;
+	pid_t pid;
+
+	ASSERT_EQ(0, pthread_create(&thread, NULL, writer_run, &w));
+	ASSERT_TRUE(wait_requests(&self->r, 1));
+	pid = fork_child();
+	if (!pid)
+		_exit(pages_fill(&self->r, 5, 1, NULL) ? 1 : 0);
+	ASSERT_TRUE(wait_until(thread_sleeps(pid, pid)));
+	start = now_ms();
+	kill(pid, SIGKILL);
+	EXPECT_EQ(0, wait_child(pid, &status));
+	EXPECT_TRUE(WIFSIGNALED(status));
+	EXPECT_GT(AT_ONCE_MS, now_ms() - start);
+	munmap(self->r.address, LENGTH);
+	pthread_join(thread, NULL);
+}
+
 TEST_F(backing, shared_mappings_elsewhere_are_refused_and_private_ones_are_not_concerned)
 {
 	char *private;
 
 	munmap(self->r.address, LENGTH);
+	region_detach(&self->r);
 	EXPECT_EQ(MAP_FAILED, mmap(NULL, PAGE, PROT_READ, MAP_SHARED, self->r.context, 0));
 	EXPECT_EQ(ENXIO, errno);
 	EXPECT_EQ(MAP_FAILED, mmap(NULL, PAGE, PROT_READ, MAP_SHARED, self->r.context,

@@ -611,4 +611,33 @@ TEST_F(shared, a_fill_whose_data_is_a_missing_page_does_not_keep_that_away)
 	EXPECT_EQ(0, memcmp(self->r.address, page_at(&self->r, 1), PAGE));
 }
 
+static void *close_run(void *arg)
+{
+	close((int)(intptr_t)arg);
+	return NULL;
+}
+
+/* Both take regions off the context's list. */
+TEST_F(shared, regions_that_end_while_their_context_is_closed_go_once)
+{
+	uint64_t end = now_ms() + 3000;
+	char *page[256];
+	pthread_t thread;
+	intptr_t context;
+	size_t i;
+
+	while (now_ms() < end) {
+		context = open(POSTCOPY_DEVICE, O_RDWR | O_CLOEXEC);
+		ASSERT_LE(0, context);
+		for (i = 0; i < 256; i++) {
+			page[i] = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, context, 2 * i * PAGE);
+			ASSERT_NE(MAP_FAILED, page[i]);
+		}
+		ASSERT_EQ(0, pthread_create(&thread, NULL, close_run, (void *)context));
+		for (i = 256; i--;)
+			munmap(page[i], PAGE);
+		pthread_join(thread, NULL);
+	}
+}
+
 TEST_HARNESS_MAIN

@@ -145,7 +145,8 @@ struct postcopy_context_info {
  * ZERO and new mappings fail with EPERM; what is missing stays missing.
  *
  * The context has the memfd until it is closed and its regions are gone: all
- * their mappings and helper fds.
+ * their mappings and helper fds. What was a region that is dead cannot be mapped
+ * again (EBUSY) before its helper fd is closed: the memory is the same.
  *
  * Errors: EBADF @fd is not open, EACCES it is not open for reading and writing,
  * EOPNOTSUPP it is on hugetlbfs, EINVAL also if it is no memfd or ends before
@@ -374,8 +375,9 @@ struct postcopy_request {
  * Like write(2) it may deal with less than asked, never with 0 bytes; the
  * caller goes on at @offset + @out_length. An error means nothing was changed.
  *
- * Memory is allocated with the owner's NUMA policy and charged to the owner's
- * memory cgroup.
+ * Memory of a private region is allocated with the owner's NUMA policy and
+ * charged to the owner's memory cgroup; of a shared one, with the policy of the
+ * shared memory (mbind) and charged to the caller's.
  *
  * Errors: EFAULT @data cannot be read, ENOMEM no memory for the owner's page,
  * EIO something in the owner's page table is in the way, EPERM the memory is a
