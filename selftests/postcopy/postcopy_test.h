@@ -25,10 +25,7 @@
 
 #define PAGE		4096UL
 #define HUGE		(2UL << 20)
-/*
- * Seconds for one test; the harness has 30. On the debug kernel, beside another VM, tests that wait
- * for grace periods of RCU took longer, and went on with nothing amiss.
- */
+/* Seconds for one test; the harness has 30, which is little for an emulated debug kernel. */
 #undef TEST_TIMEOUT_DEFAULT
 #define TEST_TIMEOUT_DEFAULT	60
 /* Long for an emulated processor on a busy machine. */
