@@ -27,8 +27,8 @@ export STRESS_SECONDS=${STRESS_SECONDS:-30}
 # For tests that unload it themselves
 export POSTCOPY_MODULE=$PWD/$module
 
-# What the kernel says when something is wrong with it, whoever did it. No name of a function that
-# may stand in a stack trace: any may be in one.
+# What the kernel says when something is wrong with it, whoever did it. Nothing that is part of a
+# function's name: that may stand in a stack trace.
 complaints='WARNING:|BUG:|BUG at|Oops|general protection|KASAN|KCSAN|UBSAN|KFENCE|suspected memory leaks'
 complaints="$complaints|possible (recursive|circular)|lockdep is turned off|lock held when|suspicious RCU|rcu.*detected .*stall"
 complaints="$complaints|INFO: task|blocked for more than|soft lockup|hard LOCKUP"
