@@ -323,12 +323,12 @@ int postcopy_mmap_helper(struct postcopy_region *region,
  */
 void postcopy_shared_forget(struct postcopy_context *context)
 {
-	struct postcopy_region *region, *next;
-
 	/* A region that ends meanwhile takes itself off the list. */
 	mutex_lock(&context->lock);
-	list_for_each_entry_safe(region, next, &context->shared, context_node)
-		postcopy_shared_unlist(region);
+	while (!list_empty(&context->shared))
+		postcopy_shared_unlist(list_first_entry(&context->shared,
+							struct postcopy_region,
+							context_node));
 	mutex_unlock(&context->lock);
 }
 
