@@ -12,7 +12,7 @@
 static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER;
 static bool log_bar_shown;
 static bool log_quiet;
-
+/* Messages that nobody read */
 static unsigned int log_lost;
 
 /*

@@ -98,6 +98,7 @@ int recv_message(struct recv *r, struct link *link, int timeout_ms, struct contr
 int recv_accept(struct recv *r, struct control_message *msg);
 void recv_turn_away(struct recv *r, const char *why);
 void recv_use_spare(struct recv *r);
+int recv_accept_again(struct recv *r);
 int recv_lost(struct recv *r, int error);
 int recv_send_resumed(struct recv *r);
 int recv_check_qemu(struct recv *r);

@@ -97,6 +97,25 @@ void recv_use_spare(struct recv *r)
 	r->lost_ns = 0;
 }
 
+/*
+ * The sender of this migration comes again, and says GO; others are turned away. Return: as
+ * recv_accept().
+ */
+int recv_accept_again(struct recv *r)
+{
+	struct control_message msg;
+	int ret = recv_accept(r, &msg);
+
+	if (ret)
+		return ret;
+	if (!msg.go || strcmp(msg.id, r->hello.id)) {
+		recv_turn_away(r, "this receiver is busy with another migration");
+		return -EAGAIN;
+	}
+	recv_use_spare(r);
+	return 0;
+}
+
 /* Says what ended the connection or the wait before GO. Return: @error. */
 int recv_lost(struct recv *r, int error)
 {

@@ -15,16 +15,10 @@
 /* A sender that lost us comes back. */
 static int recv_take_back(struct recv *r)
 {
-	struct control_message msg;
-	int ret = recv_accept(r, &msg);
+	int ret = recv_accept_again(r);
 
 	if (ret)
 		return ret == -EAGAIN ? 0 : ret;
-	if (!msg.go || strcmp(msg.id, r->hello.id)) {
-		recv_turn_away(r, "this receiver is busy with another migration");
-		return 0;
-	}
-	recv_use_spare(r);
 	r->told_ns = 0;
 	log_info("the sender is back");
 	return recv_send_resumed(r);

@@ -366,17 +366,10 @@ static int recv_wait_go(struct recv *r)
 		}
 		if (poll(&pfd, 1, recv_is_connected(r) ? 0 : 200) <= 0)
 			continue;
-		ret = recv_accept(r, &msg);
+		ret = recv_accept_again(r);
 		if (ret == -EINTR || ret == -EPIPE)
 			return recv_lost(r, ret);
-		if (ret)
-			continue;
-		if (!msg.go || strcmp(msg.id, r->hello.id)) {
-			recv_turn_away(r, "this receiver is busy with another migration");
-			continue;
-		}
-		recv_use_spare(r);
-		r->go = true;
+		r->go = !ret;
 	}
 	return 0;
 }

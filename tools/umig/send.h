@@ -48,7 +48,7 @@ struct send {
 	struct state_reader state;
 	state_sink sink;
 	void *sink_arg;
-	char id[33];
+	char id[CONTROL_ID_SIZE];
 
 	/* The digest thread's; valid after the join. */
 	pthread_t digest_thread;

@@ -49,11 +49,11 @@ PY
 	send_start --precopy --wait 60
 	wait_until 20 has_line "$tmp/send.err" "nobody listens"
 	python3 - "$tmp/src.ram" "$tmp/mapped" <<-'PY' &
-	import mmap, sys, time
+	import mmap, signal, sys
 	f = open(sys.argv[1], "r+b")
 	m = mmap.mmap(f.fileno(), 4096)
 	open(sys.argv[2], "w")
-	time.sleep(120)
+	signal.pause()
 	PY
 	started+=("$!")
 	wait_until 20 test -e "$tmp/mapped"

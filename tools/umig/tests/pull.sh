@@ -141,7 +141,6 @@ pid=$!
 started+=("$pid")
 wait_until 20 fake_has_pages 1000
 source_stop
-sleep 0.5
 source_start nbdkit -f -r -U "$tmp/s" file "$tmp/img"
 wait_until 60 fake_is_whole "$tmp/img"
 ok $? "messages.that_nobody_reads_stop_nothing"
