@@ -27,8 +27,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "../dev.h"
-#include "../umig.h"
+#include "device/dev.h"
+#include "lib/umig.h"
 
 /* How many of its own pages a thread that goes in order is ahead of the last one. */
 #define FAKE_APART	20

@@ -8,7 +8,7 @@ fake=$here/umig-fake
 tmp=$(mktemp -d /dev/shm/umig-test-XXXXXX)
 nr=0
 failed=0
-export UMIG_PLUGIN_DIR=$here/../plugin
+export UMIG_PLUGIN_DIR=$here/..
 export UMIG_RUN_DIR=$tmp/run
 
 # Only what this script has started, by process id.

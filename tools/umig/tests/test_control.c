@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../control.h"
 #include "tap.h"
+#include "wire/control.h"
 
 #define DIGEST "\"digest\":\"0000000000000000\""
 

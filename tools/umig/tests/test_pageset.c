@@ -2,8 +2,8 @@
 /* The set of missing pages. */
 #include <stdlib.h>
 
-#include "../pageset.h"
 #include "tap.h"
+#include "transfer/pageset.h"
 
 #define NR 1000
 

@@ -8,9 +8,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "../address.h"
-#include "../qmp.h"
+#include "qemu/qmp.h"
 #include "tap.h"
+#include "wire/address.h"
 
 #define GREETING "{\"QMP\": {\"version\": {}, \"capabilities\": []}}\r\n"
 

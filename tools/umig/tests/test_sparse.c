@@ -5,8 +5,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "../sparse.h"
-#include "../umig.h"
+#include "lib/sparse.h"
+#include "lib/umig.h"
 #include "tap.h"
 
 #define NR	64ULL

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Device state on its way: out of the source QEMU, into the destination QEMU. */
+#ifndef UMIG_STATE_H
+#define UMIG_STATE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <xxhash.h>
+
+#include "wire/link.h"
+
+/* Takes the next bytes of device state. Return: 0 or -errno. */
+typedef int (*state_sink)(void *arg, const void *data, uint32_t length);
+
+/**
+ * struct state_reader - a thread that hands what QEMU writes to a sink
+ * @done_fd: eventfd, readable once all is handed over
+ * @end_fd: eventfd, the thread ends when it is readable; not while a guest waits
+ * @error: 0 or -errno, valid then, as @bytes and @sum are
+ */
+struct state_reader {
+	int fd;
+	int done_fd;
+	int end_fd;
+	state_sink sink;
+	void *sink_arg;
+	pthread_t thread;
+	bool started;
+	int error;
+	uint64_t bytes;
+	uint64_t sum;
+};
+
+int state_to_link(void *link, const void *data, uint32_t length);
+int state_reader_start(struct state_reader *s, int fd, state_sink sink, void *arg);
+void state_reader_stop(struct state_reader *s);
+
+struct state_piece;
+
+/**
+ * struct state_writer - a queue of device state and a thread that writes it to QEMU
+ *
+ * @held: nothing is written yet
+ * @stopped: the thread is to end; not when it has written all, while QEMU loads that
+ *
+ * The queue is what keeps the two QEMUs apart: the destination may stop reading because it waits
+ * for a page, which comes only after the source has finished writing.
+ */
+struct state_writer {
+	int fd;
+	pthread_t thread;
+	bool started;
+	pthread_mutex_t lock;
+	pthread_cond_t more;
+	struct state_piece *first;
+	struct state_piece **last;
+	uint64_t queued;
+	bool finished;
+	bool held;
+	bool stopped;
+	int error;
+	uint64_t bytes;
+	XXH64_state_t *hash;
+};
+
+int state_writer_start(struct state_writer *s, int fd);
+int state_writer_push(struct state_writer *s, const void *data, uint32_t length);
+uint64_t state_writer_finish(struct state_writer *s);
+void state_writer_hold(struct state_writer *s, bool hold);
+int state_writer_error(struct state_writer *s);
+void state_writer_stop(struct state_writer *s);
+
+#endif

@@ -1,0 +1,372 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Filling pages: claim, install, count. Pages of a shared region that background has received in
+ * place are claimed already, and only made present (place.c).
+ *
+ * Only a completed read of the full length comes here (nbd.c). An all-zero page is announced as
+ * zero however it arrived: it then takes no memory.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "device/dev.h"
+#include "lib/log.h"
+#include "lib/umig.h"
+#include "transfer/place.h"
+#include "transfer/transfer.h"
+
+#define ZERO_BATCH	1024
+
+/* A run of equal kind inside the pages handed to fill_data(), claimed and not installed yet. */
+struct run {
+	uint64_t first;
+	uint64_t nr;
+	bool zero;
+	bool placed;
+	/* Not NULL: requests that are queued come along (room for *nr_requests). */
+	struct postcopy_request *requests;
+	size_t *nr_requests;
+};
+
+/*
+ * What to do about an error of FILL or ZERO. Return: 0 to try again, 1 if the pages are dealt
+ * with because the region has ended, or -errno.
+ */
+static int fill_failed(struct transfer *t, struct region *r, const char *what, int error)
+{
+	bool said;
+
+	switch (error) {
+	case -ENOMEM:
+	case -EAGAIN:
+		/* The owner's memory cgroup may get room again; giving up would not help it. */
+		pthread_mutex_lock(&t->lock);
+		said = t->no_memory_said;
+		t->no_memory_said = true;
+		pthread_mutex_unlock(&t->lock);
+		if (!said)
+			log_error("cannot fill region %" PRIu64 ": no memory for the VMM's page; "
+				  "trying again until there is (its memory cgroup may be too small)",
+				  r->id);
+		usleep(20000);
+		/* What was claimed stays so: this transfer cannot become whole. */
+		if (atomic_load(&t->stopping))
+			transfer_fail(t, UMIG_INCOMPLETE);
+		return atomic_load(&t->exit_code) ? -ENOMEM : 0;
+	case -ESRCH:
+	case -EALREADY:
+		transfer_region_ended(t, r);
+		return 1;
+	default:
+		log_error("cannot %s pages of region %" PRIu64 ": %s; "
+			  "the pages stay missing, run the same command again",
+			  what, r->id, strerror(-error));
+		transfer_fail(t, UMIG_FAILED);
+		return error;
+	}
+}
+
+static void fill_wake(struct transfer *t, struct region *r)
+{
+	uint64_t one = 1;
+
+	if (pageset_is_complete(&r->set) && write(t->done_fd, &one, sizeof(one)) < 0)
+		log_error("cannot signal the end of region %" PRIu64 ": %s", r->id,
+			  strerror(errno));
+}
+
+/* What the page adds to the digest. */
+static uint64_t fill_sum(struct region *r, uint64_t page, const uint8_t *data)
+{
+	uint64_t sum = digest_page(data, r->offset / UMIG_PAGE_SIZE + page);
+
+	if (r->sum) {
+		r->sum[page] = sum;
+		atomic_fetch_or(&r->data[page / 64], 1ULL << (page % 64));
+	}
+	return sum;
+}
+
+static void fill_digest(struct transfer *t, struct region *r, const struct run *run,
+			const uint8_t *data)
+{
+	uint64_t sum = 0, i;
+
+	for (i = 0; i < run->nr && !t->no_digest; i++)
+		sum += fill_sum(r, run->first + i, data + i * UMIG_PAGE_SIZE);
+	atomic_fetch_add(&t->digest_sum, sum);
+	atomic_fetch_add(&t->digest_data, run->nr);
+}
+
+static int fill_run(struct transfer *t, struct region *r, const struct run *run,
+		    const uint8_t *data, enum fill_kind kind)
+{
+	struct postcopy_range range = {
+		.offset = r->offset + run->first * UMIG_PAGE_SIZE,
+		.length = run->nr * UMIG_PAGE_SIZE,
+	};
+	uint64_t filled;
+	int ret;
+
+	if (!run->nr)
+		return 0;
+	/* Once it is present the guest writes to it. */
+	if (run->placed && !run->zero)
+		fill_digest(t, r, run, data);
+	do {
+		if (run->zero)
+			ret = dev_zero(r->helper, &range, 1, &filled);
+		else if (run->placed)
+			ret = dev_present(r->helper, &range, 1);
+		else if (run->requests)
+			ret = dev_exchange(r->helper, range.offset, data, run->requests,
+					   run->nr_requests);
+		else
+			ret = dev_fill(r->helper, range.offset, range.length, data, &filled);
+		if (!ret)
+			break;
+		ret = fill_failed(t, r, run->zero ? "zero" : "fill", ret);
+		if (ret)
+			return ret;
+	} while (1);
+
+	/* Otherwise the digest comes after the fill: a waiting guest goes first. */
+	if (run->zero)
+		atomic_fetch_add(&t->digest_zero, run->nr);
+	else if (!run->placed)
+		fill_digest(t, r, run, data);
+	atomic_fetch_add(&t->pages[run->zero && kind != FILL_DEMAND ? FILL_ZERO : kind], run->nr);
+	pageset_set_present(&r->set, run->first, run->nr);
+	fill_wake(t, r);
+	return 0;
+}
+
+/* The pages of bit mask @mine, in runs of equal kind. Return: as fill_data(). */
+static int fill_runs(struct transfer *t, struct region *r, uint64_t page, uint64_t nr,
+		     const uint8_t *data, uint64_t mine, bool placed)
+{
+	struct run run = { .first = page };
+	uint64_t i;
+	int ret;
+
+	for (i = 0; i < nr; i++) {
+		bool claimed = mine & (1ULL << i);
+		bool zero = claimed && digest_page_is_zero(data + i * UMIG_PAGE_SIZE);
+
+		if (claimed && run.nr && zero == run.zero && run.first + run.nr == page + i) {
+			run.nr++;
+			continue;
+		}
+		ret = fill_run(t, r, &run, data + (run.first - page) * UMIG_PAGE_SIZE,
+			       FILL_BACKGROUND);
+		if (ret)
+			return ret < 0 ? ret : 0;
+		run = (struct run){
+			.first = page + i, .nr = claimed ? 1 : 0, .zero = zero, .placed = placed
+		};
+	}
+	ret = fill_run(t, r, &run, data + (run.first - page) * UMIG_PAGE_SIZE, FILL_BACKGROUND);
+	return ret < 0 ? ret : 0;
+}
+
+/* Pages of a read that somebody else has had read too, not in bit mask @mine. */
+static void fill_count_repeated(struct transfer *t, uint64_t nr, uint64_t mine)
+{
+	atomic_fetch_add(&t->nr_repeated, nr - (uint64_t)__builtin_popcountll(mine));
+}
+
+/**
+ * fill_data - install pages that background has brought, those that nobody has claimed yet
+ * @page: index of the first in @r
+ * @nr: at most 64
+ * @data: @nr pages, page-aligned
+ *
+ * Return: 0 also if others had claimed them; -errno if the transfer has failed.
+ */
+int fill_data(struct transfer *t, struct region *r, uint64_t page, uint64_t nr,
+	      const uint8_t *data)
+{
+	uint64_t mine = 0, i;
+
+	for (i = 0; i < nr; i++)
+		mine |= (uint64_t)pageset_claim(&r->set, page + i) << i;
+	fill_count_repeated(t, nr, mine);
+	return fill_runs(t, r, page, nr, data, mine, false);
+}
+
+/**
+ * fill_placed - make pages present that background has received in place
+ * @mine: what place_finish() said
+ *
+ * Return: as fill_data().
+ */
+int fill_placed(struct transfer *t, struct region *r, uint64_t page, uint64_t nr, uint64_t mine)
+{
+	fill_count_repeated(t, nr, mine);
+	return fill_runs(t, r, page, nr, r->memory + page * UMIG_PAGE_SIZE, mine, true);
+}
+
+/**
+ * fill_demand - install a page that somebody waits for, and take along what is asked for next
+ * @claimed: the caller has claimed it
+ * @data: one page, page-aligned
+ * @requests: where requests go that are queued now
+ * @nr_requests: for how many there is room; how many there were
+ *
+ * Return: as fill_data(); -EAGAIN the page could not be had from background: try again.
+ */
+int fill_demand(struct transfer *t, struct region *r, uint64_t page, bool claimed,
+		const uint8_t *data, struct postcopy_request *requests, size_t *nr_requests)
+{
+	int mine = claimed ? 1 : place_take(t, r, page);
+	struct run run = {
+		.first = page,
+		.nr = mine > 0 ? 1 : 0,
+		.zero = digest_page_is_zero(data),
+		.requests = *nr_requests ? requests : NULL,
+		.nr_requests = nr_requests,
+	};
+	int ret;
+
+	if (!run.nr || run.zero)
+		*nr_requests = 0;
+	if (mine < 0)
+		return -EAGAIN;
+	fill_count_repeated(t, 1, run.nr);
+	ret = fill_run(t, r, &run, data, FILL_DEMAND);
+	if (ret)
+		*nr_requests = 0;
+	return ret < 0 ? ret : 0;
+}
+
+static int zero_flush(struct transfer *t, struct region *r, struct postcopy_range *batch,
+		      size_t nr)
+{
+	uint64_t zeroed, pages = 0;
+	size_t i;
+	int ret;
+
+	if (!nr)
+		return 0;
+	for (;;) {
+		ret = dev_zero(r->helper, batch, nr, &zeroed);
+		if (!ret)
+			break;
+		ret = fill_failed(t, r, "zero", ret);
+		if (ret)
+			return ret;
+	}
+	for (i = 0; i < nr; i++) {
+		uint64_t length = batch[i].length / UMIG_PAGE_SIZE;
+
+		pageset_set_present(&r->set, (batch[i].offset - r->offset) / UMIG_PAGE_SIZE,
+				    length);
+		pages += length;
+	}
+	atomic_fetch_add(&t->digest_zero, pages);
+	atomic_fetch_add(&t->pages[FILL_ZERO], pages);
+	fill_wake(t, r);
+	return 0;
+}
+
+/**
+ * fill_zero - make the whole pages in @ranges (image offsets, inside @r) present as zeros
+ *
+ * Return: 0, or -errno if the transfer has failed.
+ */
+int fill_zero(struct transfer *t, struct region *r, const struct postcopy_range *ranges,
+	      size_t nr)
+{
+	struct postcopy_range batch[ZERO_BATCH];
+	size_t used = 0, i;
+	int ret;
+
+	for (i = 0; i < nr; i++) {
+		/* Round inwards: half a page of zeros says nothing about the page. */
+		uint64_t page = (ranges[i].offset - r->offset + UMIG_PAGE_SIZE - 1) /
+			UMIG_PAGE_SIZE;
+		uint64_t end = (ranges[i].offset + ranges[i].length - r->offset) / UMIG_PAGE_SIZE;
+
+		for (; page < end; page++) {
+			uint64_t offset = r->offset + page * UMIG_PAGE_SIZE;
+
+			if (!pageset_claim(&r->set, page))
+				continue;
+			if (used && batch[used - 1].offset + batch[used - 1].length == offset) {
+				batch[used - 1].length += UMIG_PAGE_SIZE;
+				continue;
+			}
+			if (used == ZERO_BATCH) {
+				ret = zero_flush(t, r, batch, used);
+				if (ret)
+					return ret < 0 ? ret : 0;
+				used = 0;
+			}
+			batch[used++] = (struct postcopy_range){ offset, UMIG_PAGE_SIZE };
+		}
+	}
+	ret = zero_flush(t, r, batch, used);
+	return ret < 0 ? ret : 0;
+}
+
+/**
+ * transfer_keep_sums - remember each page's part of the digest, so that transfer_forget() can
+ * take it back; before anything is filled
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int transfer_keep_sums(struct transfer *t)
+{
+	unsigned int i;
+
+	for (i = 0; i < t->nr_regions; i++) {
+		struct region *r = &t->regions[i];
+
+		r->sum = calloc(r->set.nr_pages, sizeof(*r->sum));
+		r->data = calloc(r->set.nr_words, sizeof(*r->data));
+		if (!r->sum || !r->data)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+/**
+ * transfer_forget - make pages missing again: the source has written to them since
+ * @ranges: image offsets, inside @r
+ *
+ * Background is stopped and demand not released yet, so nobody else fills or claims.
+ *
+ * Return: 0 or -errno.
+ */
+int transfer_forget(struct transfer *t, struct region *r, const struct postcopy_range *ranges,
+		    size_t nr)
+{
+	int ret = dev_discard(r->helper, ranges, nr);
+	size_t i;
+
+	if (ret)
+		return ret;
+	for (i = 0; i < nr; i++) {
+		uint64_t page = (ranges[i].offset - r->offset) / UMIG_PAGE_SIZE;
+		uint64_t end = page + ranges[i].length / UMIG_PAGE_SIZE;
+
+		for (; page < end; page++) {
+			uint64_t bit = 1ULL << (page % 64);
+
+			if (!pageset_is_present(&r->set, page))
+				continue;
+			if (atomic_fetch_and(&r->data[page / 64], ~bit) & bit) {
+				atomic_fetch_sub(&t->digest_sum, r->sum[page]);
+				atomic_fetch_sub(&t->digest_data, 1);
+			} else {
+				atomic_fetch_sub(&t->digest_zero, 1);
+			}
+			pageset_forget(&r->set, page);
+		}
+	}
+	return 0;
+}

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The pages a guest touched first: in memory, and as a JSON file beside the RAM image. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lib/log.h"
+#include "lib/umig.h"
+#include "transfer/working_set.h"
+
+#define WORKING_SET_VERSION	1
+/* A page that continues one of so many of the last runs becomes part of it. */
+#define WORKING_SET_RECENT	16
+
+static int working_set_append(struct working_set *ws, uint64_t first, uint64_t nr)
+{
+	if (ws->nr == ws->room) {
+		size_t room = ws->room ? 2 * ws->room : 256;
+		struct working_set_run *run = reallocarray(ws->run, room, sizeof(*run));
+
+		if (!run)
+			return -ENOMEM;
+		ws->run = run;
+		ws->room = room;
+	}
+	ws->run[ws->nr++] = (struct working_set_run){ .first = first, .nr = nr };
+	return 0;
+}
+
+/* One more page has been touched. Return: 0 or -ENOMEM. */
+int working_set_add(struct working_set *ws, uint64_t page)
+{
+	size_t i;
+
+	for (i = ws->nr; i > 0 && i + WORKING_SET_RECENT > ws->nr; i--) {
+		struct working_set_run *run = &ws->run[i - 1];
+
+		if (page >= run->first && page - run->first < run->nr)
+			return 0;
+		if (page == run->first + run->nr) {
+			run->nr++;
+			return 0;
+		}
+	}
+	return working_set_append(ws, page, 1);
+}
+
+uint64_t working_set_pages(const struct working_set *ws)
+{
+	uint64_t nr = 0;
+	size_t i;
+
+	for (i = 0; i < ws->nr; i++)
+		nr += ws->run[i].nr;
+	return nr;
+}
+
+static json_t *working_set_json(const struct working_set *ws, uint64_t nr_pages)
+{
+	json_t *runs = json_array();
+	size_t i;
+
+	for (i = 0; i < ws->nr; i++) {
+		if (json_array_append_new(runs, json_pack("[I, I]", (json_int_t)ws->run[i].first,
+							  (json_int_t)ws->run[i].nr))) {
+			json_decref(runs);
+			return NULL;
+		}
+	}
+	return json_pack("{s:i, s:I, s:I, s:o}", "umig_working_set", WORKING_SET_VERSION,
+			 "page_size", (json_int_t)UMIG_PAGE_SIZE, "pages", (json_int_t)nr_pages,
+			 "runs", runs);
+}
+
+/**
+ * working_set_save - whole or not at all
+ * @nr_pages: of the RAM image
+ *
+ * Return: 0 or -errno, having said why.
+ */
+int working_set_save(const struct working_set *ws, const char *path, uint64_t nr_pages)
+{
+	json_t *o = working_set_json(ws, nr_pages);
+	char temporary[PATH_MAX];
+	int fd = -1, ret = o ? 0 : -ENOMEM;
+
+	if (!ret && (size_t)snprintf(temporary, sizeof(temporary), "%s.new", path) >=
+	    sizeof(temporary))
+		ret = -ENAMETOOLONG;
+	if (!ret) {
+		fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+		ret = fd < 0 ? -errno : 0;
+	}
+	if (!ret && (json_dumpfd(o, fd, JSON_COMPACT) || fsync(fd) || rename(temporary, path)))
+		ret = -(errno ? errno : EIO);
+	if (fd >= 0)
+		close(fd);
+	if (fd >= 0 && ret)
+		unlink(temporary);
+	json_decref(o);
+	if (ret)
+		log_error("cannot write the working set %s: %s", path, strerror(-ret));
+	return ret;
+}
+
+/* Return: 0, or -EINVAL if it is not what working_set_save() writes for such an image. */
+static int working_set_parse(struct working_set *ws, json_t *o, uint64_t nr_pages)
+{
+	json_int_t page_size, pages, first, nr;
+	json_t *runs, *run;
+	int version, ret = 0;
+	size_t i;
+
+	if (json_unpack(o, "{s:i, s:I, s:I, s:o}", "umig_working_set", &version, "page_size",
+			&page_size, "pages", &pages, "runs", &runs) ||
+	    version != WORKING_SET_VERSION || page_size != UMIG_PAGE_SIZE ||
+	    pages != (json_int_t)nr_pages || !json_is_array(runs))
+		return -EINVAL;
+	json_array_foreach(runs, i, run) {
+		if (json_unpack(run, "[I, I!]", &first, &nr) || first < 0 || nr < 1 ||
+		    first >= pages || nr > pages - first)
+			return -EINVAL;
+		ret = working_set_append(ws, (uint64_t)first, (uint64_t)nr);
+		if (ret)
+			break;
+	}
+	return ret;
+}
+
+/**
+ * working_set_load - what working_set_save() has written
+ * @nr_pages: of the RAM image it must be about
+ *
+ * Return: 0, @ws is to be destroyed; -errno, having said why.
+ */
+int working_set_load(struct working_set *ws, const char *path, uint64_t nr_pages)
+{
+	json_error_t error;
+	json_t *o = json_load_file(path, JSON_REJECT_DUPLICATES, &error);
+	int ret;
+
+	memset(ws, 0, sizeof(*ws));
+	if (!o) {
+		log_error("cannot read the working set %s: %s; "
+			  "'umig restore --record SECONDS' makes one",
+			  path, error.text);
+		return -EINVAL;
+	}
+	ret = working_set_parse(ws, o, nr_pages);
+	json_decref(o);
+	if (ret) {
+		log_error("%s is no working set of this RAM image; record it again", path);
+		working_set_destroy(ws);
+	}
+	return ret;
+}
+
+void working_set_destroy(struct working_set *ws)
+{
+	free(ws->run);
+	memset(ws, 0, sizeof(*ws));
+}
