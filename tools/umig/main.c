@@ -1,17 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
-/* umig: helper of /dev/postcopy and migration tool. The subcommand table and global options. */
+/* umig, helper of /dev/postcopy and migration tool: the table of subcommands, global options. */
 #define _GNU_SOURCE
-#include <errno.h>
-#include <inttypes.h>
-#include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
 
+#include "cmd/cmd.h"
+#include "lib/lib.h"
 #include "lib/log.h"
-#include "lib/umig.h"
 
 static const struct subcommand *const subcommands[] = {
 	&list_subcommand,
@@ -26,85 +21,15 @@ static const struct subcommand *const subcommands[] = {
 	&set_subcommand,
 };
 
-#define NR_SUBCOMMANDS (sizeof(subcommands) / sizeof(subcommands[0]))
-
 static const struct subcommand *find_subcommand(const char *name)
 {
 	size_t i;
 
-	for (i = 0; i < NR_SUBCOMMANDS; i++) {
+	for (i = 0; i < ARRAY_SIZE(subcommands); i++) {
 		if (!strcmp(subcommands[i]->name, name))
 			return subcommands[i];
 	}
 	return NULL;
-}
-
-/* Says what is wrong with the command line. Return: UMIG_USAGE. */
-int umig_usage(const struct subcommand *sub, const char *fmt, ...)
-{
-	char text[512];
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	log_error("%s: %s; see 'umig help %s'", sub->name, text, sub->name);
-	return UMIG_USAGE;
-}
-
-int umig_parse_u64(const char *text, uint64_t *value)
-{
-	char *end;
-
-	errno = 0;
-	*value = strtoull(text, &end, 0);
-	if (errno || end == text || *end || *text == '-')
-		return -EINVAL;
-	return 0;
-}
-
-/* Bytes with an optional suffix K, M, G or T (powers of 1024). */
-int umig_parse_size(const char *text, uint64_t *bytes)
-{
-	static const char suffixes[] = "KMGT";
-	const char *suffix;
-	unsigned int shift = 0;
-	char *end;
-
-	errno = 0;
-	*bytes = strtoull(text, &end, 0);
-	if (errno || end == text || *text == '-')
-		return -EINVAL;
-	if (*end) {
-		suffix = strchr(suffixes, *end >= 'a' ? *end - 32 : *end);
-		if (!suffix || end[1])
-			return -EINVAL;
-		shift = 10 * (unsigned int)(suffix - suffixes + 1);
-	}
-	if (*bytes > (UINT64_MAX >> shift))
-		return -ERANGE;
-	*bytes <<= shift;
-	return 0;
-}
-
-/*
- * SIGINT, SIGTERM and SIGHUP become readable on the fd returned; call it before any thread is
- * started. SIGPIPE is ignored: a lost connection is an error code here.
- */
-int umig_signal_fd(void)
-{
-	sigset_t set;
-	int fd;
-
-	signal(SIGPIPE, SIG_IGN);
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGHUP);
-	if (sigprocmask(SIG_BLOCK, &set, NULL))
-		return -errno;
-	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	return fd < 0 ? -errno : fd;
 }
 
 static void print_help(FILE *out)
@@ -115,7 +40,7 @@ static void print_help(FILE *out)
 	      "       umig help [SUBCOMMAND]\n"
 	      "       umig --version\n\n"
 	      "Helper of /dev/postcopy: brings the memory of a guest that runs already.\n\n", out);
-	for (i = 0; i < NR_SUBCOMMANDS; i++)
+	for (i = 0; i < ARRAY_SIZE(subcommands); i++)
 		fprintf(out, "  %-8s %s\n", subcommands[i]->name, subcommands[i]->purpose);
 }
 

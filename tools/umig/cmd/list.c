@@ -2,7 +2,6 @@
 /* umig list: the regions of this host. */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -10,11 +9,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "device/dev.h"
-#include "device/find.h"
+#include "cmd/cmd.h"
+#include "device/device.h"
+#include "device/regions.h"
+#include "lib/lib.h"
 #include "lib/log.h"
-#include "lib/umig.h"
-#include "watch/progress.h"
+#include "lib/options.h"
 
 static const char *region_kind(const struct postcopy_region_info *info)
 {
@@ -30,7 +30,7 @@ static json_t *list_json(uint64_t id, const struct postcopy_region_info *info)
 			 "offset", (json_int_t)info->out_offset,
 			 "size", (json_int_t)info->out_length,
 			 "kind", region_kind(info),
-			 "state", dev_state_name(info->out_state),
+			 "state", regions_state_name(info->out_state),
 			 "helper", (int)info->out_helper_pid,
 			 "pages", (json_int_t)info->out_nr_pages,
 			 "present", (json_int_t)info->out_nr_present,
@@ -38,7 +38,7 @@ static json_t *list_json(uint64_t id, const struct postcopy_region_info *info)
 			 "requests", (json_int_t)info->out_nr_requests);
 }
 
-/* 512M, 4G, 2049M, 1.5T: exact where it takes at most four digits. */
+/* 512M, 4G, 2049M, 1.5T: exact if four digits are enough. */
 static void list_size(char *buf, size_t size, uint64_t bytes)
 {
 	static const char units[] = "KMGTP";
@@ -59,11 +59,11 @@ static void list_size(char *buf, size_t size, uint64_t bytes)
 		snprintf(buf, size, "%" PRIu64 "%c", bytes >> shift, units[i]);
 }
 
-/* A row, like the heading in list_print(), has at most 80 columns. */
+/* A row has at most 80 columns, like the heading in list_print(). */
 static void list_row(uint64_t id, const struct postcopy_region_info *info)
 {
 	char helper[16] = "-", offset[24], size[24], range[52];
-	/* Rounded down: what misses one page is not whole. */
+	/* Rounded down: a region that misses one page is not at 100 %. */
 	uint64_t tenths = info->out_nr_pages ? info->out_nr_present * 1000 / info->out_nr_pages :
 		1000;
 
@@ -75,7 +75,7 @@ static void list_row(uint64_t id, const struct postcopy_region_info *info)
 	printf("%4" PRIu64 " %7u %-15s %9s %-7s %-10s %7s %4" PRIu64 ".%" PRIu64 "%% %5" PRIu64
 	       "\n",
 	       id, info->out_pid, info->out_comm, range, region_kind(info),
-	       dev_state_name(info->out_state), helper, tenths / 10, tenths % 10,
+	       regions_state_name(info->out_state), helper, tenths / 10, tenths % 10,
 	       (uint64_t)info->out_nr_requests);
 }
 
@@ -106,28 +106,23 @@ static int list_print(int context, bool json)
 	}
 	free(ids);
 	if (json)
-		progress_print_json(json_incref(array));
+		log_json(json_incref(array));
 	json_decref(array);
 	return UMIG_OK;
 }
 
 static int list_run(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "json", no_argument, NULL, 'j' },
+	bool json = false;
+	const struct option_entry options[] = {
+		OPTION_OF_FLAG("json", &json),
 		{ 0 }
 	};
-	bool json = false;
-	int c, context, ret;
+	int context, ret = options_parse("list", options, argc, argv, 0);
 
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (c != 'j')
-			return umig_usage(&list_subcommand, "the option is not known");
-		json = true;
-	}
-	if (optind != argc)
-		return umig_usage(&list_subcommand, "'%s' is too much", argv[optind]);
-	context = find_open_context();
+	if (ret)
+		return ret;
+	context = regions_open_context();
 	if (context < 0)
 		return UMIG_FAILED;
 	ret = list_print(context, json);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * umig report: a picture of a transfer, out of the JSON lines that pull, recv and restore print.
+ * umig report: a picture of a transfer, from the JSON lines that pull, recv and restore print.
  *
- * gnuplot draws it; here its script is written. Four panels: how much was there, where and when the
- * guest waited for pages, for how long, and how fast data came.
+ * This file writes a script, and gnuplot draws. Four panels: how much was present, where and when
+ * the guest waited for pages, for how long, and how fast data came.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -20,8 +20,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "cmd/cmd.h"
+#include "lib/lib.h"
 #include "lib/log.h"
-#include "lib/umig.h"
+#include "lib/options.h"
 
 #define REPORT_BUCKETS	40
 
@@ -43,7 +45,7 @@ static double report_mib(const json_t *o, const char *key)
 	return report_number(o, key) * (double)UMIG_PAGE_SIZE / (1 << 20);
 }
 
-/* Return: 0, or -EINVAL if the line is no event of ours. */
+/* Return: 0, or -EINVAL if the line is not an event of umig. */
 static int report_add(struct report *r, json_t *o)
 {
 	const char *event = json_string_value(json_object_get(o, "event"));
@@ -72,7 +74,7 @@ static int report_add(struct report *r, json_t *o)
 	return 0;
 }
 
-/* Lines that are no JSON are messages for people that went into the same file. */
+/* A line that is not JSON is a message for people that went into the same file. */
 static int report_read(struct report *r, const char *path)
 {
 	FILE *f = fopen(path, "re");
@@ -145,7 +147,7 @@ static void report_data(FILE *f, const struct report *r)
 	fputs("EOD\n", f);
 }
 
-/* Where the guest was resumed: a band for what the destination took for it. */
+/* Marks when the guest was resumed, with a band for the time that the destination took. */
 static void report_mark(FILE *f, const struct report *r)
 {
 	double at = report_number(r->resumed, "seconds");
@@ -159,7 +161,7 @@ static void report_mark(FILE *f, const struct report *r)
 		"nohead lw 1 lc rgb '#555555'");
 }
 
-/* A label may not say anything to gnuplot. */
+/* The name of the file is printed without characters that mean something to gnuplot. */
 static void report_title(FILE *f, const struct report *r, const char *path)
 {
 	const char *p = strrchr(path, '/');
@@ -213,7 +215,7 @@ static void report_script(FILE *f, const struct report *r, const char *path, con
 	fputs("unset multiplot\n", f);
 }
 
-/* An SVG inside a page of its own. Return: 0 or -errno. */
+/* Puts an SVG into an HTML page. Return: 0 or -errno. */
 static int report_wrap(const char *svg, const char *out)
 {
 	FILE *in = fopen(svg, "re"), *f = in ? fopen(out, "we") : NULL;
@@ -254,7 +256,7 @@ static int report_draw(const struct report *r, const char *path, const char *out
 	}
 	snprintf(svg, sizeof(svg), html ? "%s.svg" : "%s", out);
 	unlink(svg);
-	/* Where there is no gnuplot, its script has no reader. */
+	/* If gnuplot is not installed, nobody reads the script. */
 	signal(SIGPIPE, SIG_IGN);
 	f = popen("gnuplot -d 2>&1 >/dev/null", "we");
 	if (!f) {
@@ -281,19 +283,20 @@ static int report_draw(const struct report *r, const char *path, const char *out
 
 static int report_run(int argc, char **argv)
 {
-	struct report r = { .progress = json_array(), .faults = json_array() };
+	struct report r = { 0 };
 	const char *out = NULL;
-	int c, code;
+	const struct option_entry options[] = {
+		OPTION_OF_TEXT("o", &out),
+		{ 0 }
+	};
+	int code = options_parse("report", options, argc, argv, 1);
 
-	while ((c = getopt(argc, argv, "o:")) != -1) {
-		if (c != 'o')
-			return umig_usage(&report_subcommand,
-					  "the option is not known or lacks its value");
-		out = optarg;
-	}
+	if (code)
+		return code;
 	if (optind + 1 != argc || !out || strlen(out) > PATH_MAX - 8)
-		return umig_usage(&report_subcommand,
-				  "a file and -o FILE.svg or FILE.html are needed");
+		return options_bad("report", "a file and -o FILE.svg or FILE.html are needed");
+	r.progress = json_array();
+	r.faults = json_array();
 	code = report_read(&r, argv[optind]) ? UMIG_FAILED : report_draw(&r, argv[optind], out);
 	json_decref(r.progress);
 	json_decref(r.faults);
@@ -304,11 +307,11 @@ static int report_run(int argc, char **argv)
 
 const struct subcommand report_subcommand = {
 	.name = "report",
-	.purpose = "draw a transfer out of its JSON lines",
+	.purpose = "draw a transfer from its JSON lines",
 	.help =
 	"usage: umig report RUN.json -o RUN.svg|RUN.html\n\n"
-	"RUN.json is what pull, recv or restore has printed with --json. Shows what was present over\n"
-	"time, where and when the guest waited for pages, the rate, and how long the guest waited;\n"
-	"grey: the destination's part of the downtime. Needs gnuplot.\n",
+	"RUN.json is what pull, recv or restore has printed with --json. The picture shows how much\n"
+	"was present over time, where and when the guest waited for pages, the rate, and how long it\n"
+	"waited. Grey: the destination's part of the downtime. Needs gnuplot.\n",
 	.run = report_run,
 };

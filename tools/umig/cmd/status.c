@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* umig status and umig set: look at the umigs that are running, and tell one what to do. */
+/* umig status and umig set: show the running umigs, and change what one does. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <signal.h>
@@ -14,16 +13,21 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cmd/cmd.h"
+#include "lib/lib.h"
 #include "lib/log.h"
-#include "lib/umig.h"
-#include "watch/monitor.h"
+#include "lib/options.h"
 #include "watch/progress.h"
+#include "watch/watch.h"
+
+/* For --rate: none was given. */
+#define RATE_UNCHANGED	UINT64_MAX
 
 /* One question and its answer. Return: the answer, or NULL and @error. */
 static json_t *status_ask(const char *path, json_t *request, int *error)
 {
-	char *question = json_dumps(request, JSON_COMPACT), *line = malloc(MONITOR_MAX_LINE);
-	int fd = monitor_connect(path);
+	char *question = json_dumps(request, JSON_COMPACT), *line = malloc(WATCH_MAX_LINE);
+	int fd = watch_connect(path);
 	json_t *answer = NULL;
 	size_t used = 0;
 
@@ -35,8 +39,8 @@ static json_t *status_ask(const char *path, json_t *request, int *error)
 		*error = -errno;
 		goto out;
 	}
-	while (used < MONITOR_MAX_LINE) {
-		ssize_t n = recv(fd, line + used, MONITOR_MAX_LINE - used, 0);
+	while (used < WATCH_MAX_LINE) {
+		ssize_t n = recv(fd, line + used, WATCH_MAX_LINE - used, 0);
 
 		if (n <= 0)
 			break;
@@ -53,7 +57,7 @@ out:
 	return answer;
 }
 
-/* The process id that a socket's name tells, 0 if it is none of ours. */
+/* Return: the process id in a socket's name, 0 if it is not a status socket. */
 static uint64_t status_pid(const char *name)
 {
 	const char *dot = strchr(name, '.');
@@ -64,7 +68,7 @@ static uint64_t status_pid(const char *name)
 		return 0;
 	memcpy(digits, name, (size_t)(dot - name));
 	digits[dot - name] = '\0';
-	return umig_parse_u64(digits, &pid) ? 0 : pid;
+	return parse_u64(digits, &pid) ? 0 : pid;
 }
 
 static int status_compare(const void *a, const void *b)
@@ -111,7 +115,7 @@ static uint64_t status_u64(const json_t *o, const char *key)
 	return n < 0 ? 0 : (uint64_t)n;
 }
 
-/* What it is doing, or what it waits for and since when. */
+/* What an umig is doing, or what it waits for and since when. */
 static void status_phase(char *buf, size_t size, const json_t *o)
 {
 	const json_t *lost = json_object_get(o, "source_lost_seconds");
@@ -135,7 +139,7 @@ static void status_row(const json_t *o)
 
 	status_phase(phase, sizeof(phase), o);
 	if (total) {
-		/* Rounded down: what misses one page is not whole. */
+		/* Rounded down: a transfer that misses one page is not at 100 %. */
 		snprintf(share, sizeof(share), "%" PRIu64 ".%" PRIu64 "%%", present * 100 / total,
 			 present * 1000 / total % 10);
 		snprintf(missing, sizeof(missing), "%.1fM",
@@ -185,7 +189,7 @@ static int status_show(const char *dir, uint64_t only, bool json)
 	if (!ret)
 		ret = (int)json_array_size(all);
 	if (json) {
-		progress_print_json(all);
+		log_json(all);
 		return ret;
 	}
 	if (ret > 0)
@@ -218,14 +222,14 @@ static int status_once(const char *dir, uint64_t pid, bool json)
 	return UMIG_OK;
 }
 
-/* Until what is watched has ended. */
-static int status_watch(const char *dir, uint64_t pid, bool json)
+/* Until every umig that is shown has ended. */
+static int status_repeat(const char *dir, uint64_t pid, bool json)
 {
 	bool tty = isatty(STDOUT_FILENO) && !json;
 	int ret;
 
 	for (;;) {
-		/* From the top of the screen, and nothing of the last time below. */
+		/* Starts at the top of the screen and clears the rest. */
 		if (tty)
 			fputs("\033[H\033[J", stdout);
 		ret = status_show(dir, pid, json);
@@ -237,10 +241,10 @@ static int status_watch(const char *dir, uint64_t pid, bool json)
 	return ret ? UMIG_FAILED : UMIG_OK;
 }
 
-/* The directory. Return: 0 or an exit code, having said why. */
+/* Finds the directory of the status sockets. Return: 0 or an exit code, having said why. */
 static int status_dir(char *dir, size_t size)
 {
-	int ret = monitor_dir(dir, size);
+	int ret = watch_dir(dir, size);
 
 	if (!ret)
 		return 0;
@@ -253,34 +257,25 @@ static int status_dir(char *dir, size_t size)
 
 static int status_run(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "pid", required_argument, NULL, 'p' },
-		{ "watch", no_argument, NULL, 'w' },
-		{ "json", no_argument, NULL, 'j' },
-		{ 0 }
-	};
 	bool json = false, watch = false;
 	uint64_t pid = 0;
+	const struct option_entry options[] = {
+		OPTION_OF_NUMBER("pid", &pid, 1, INT32_MAX),
+		OPTION_OF_FLAG("watch", &watch),
+		OPTION_OF_FLAG("json", &json),
+		{ 0 }
+	};
 	char dir[80];
-	int c, ret;
+	int ret = options_parse("status", options, argc, argv, 0);
 
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (c == 'j')
-			json = true;
-		else if (c == 'w')
-			watch = true;
-		else if (c != 'p' || umig_parse_u64(optarg, &pid) || !pid)
-			return umig_usage(&status_subcommand,
-					  "the option is not known or its value is not good");
-	}
-	if (optind != argc)
-		return umig_usage(&status_subcommand, "'%s' is too much", argv[optind]);
-	ret = status_dir(dir, sizeof(dir));
+	if (!ret)
+		ret = status_dir(dir, sizeof(dir));
 	if (ret)
 		return ret;
-	return watch ? status_watch(dir, pid, json) : status_once(dir, pid, json);
+	return watch ? status_repeat(dir, pid, json) : status_once(dir, pid, json);
 }
 
+/* Sends a request to one umig. Return: an exit code. */
 static int set_send(uint64_t pid, json_t *request)
 {
 	char dir[80], path[128];
@@ -309,49 +304,33 @@ static int set_send(uint64_t pid, json_t *request)
 
 static int set_run(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "pid", required_argument, NULL, 'p' },
-		{ "rate", required_argument, NULL, 'r' },
-		{ "pause", no_argument, NULL, 'P' },
-		{ "continue", no_argument, NULL, 'c' },
-		{ "switch", no_argument, NULL, 's' },
+	bool pause = false, go_on = false, now = false;
+	uint64_t pid = 0, rate = RATE_UNCHANGED;
+	const struct option_entry options[] = {
+		OPTION_OF_NUMBER("pid", &pid, 1, INT32_MAX),
+		OPTION_OF_SIZE("rate", &rate, OPTION_MAX_BYTES),
+		OPTION_OF_FLAG("pause", &pause),
+		OPTION_OF_FLAG("continue", &go_on),
+		OPTION_OF_FLAG("switch", &now),
 		{ 0 }
 	};
-	json_t *request = json_pack("{s:s}", "command", "set");
-	uint64_t pid = 0, rate;
-	int c, ret = 0;
+	int ret = options_parse("set", options, argc, argv, 0);
+	json_t *request;
 
-	while (!ret && (c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		switch (c) {
-		case 'p':
-			if (umig_parse_u64(optarg, &pid) || !pid)
-				ret = umig_usage(&set_subcommand, "'%s' is no process", optarg);
-			break;
-		case 'r':
-			if (umig_parse_size(optarg, &rate) || rate > INT64_MAX)
-				ret = umig_usage(&set_subcommand, "'%s' is not a good rate",
-						 optarg);
-			else
-				json_object_set_new(request, "rate",
-						    json_integer((json_int_t)rate));
-			break;
-		case 'P':
-		case 'c':
-			json_object_set_new(request, "paused", json_boolean(c == 'P'));
-			break;
-		case 's':
-			json_object_set_new(request, "switch", json_true());
-			break;
-		default:
-			ret = umig_usage(&set_subcommand,
-					 "the option is not known or lacks its value");
-		}
-	}
-	if (!ret && optind != argc)
-		ret = umig_usage(&set_subcommand, "'%s' is too much", argv[optind]);
-	if (!ret && (!pid || json_object_size(request) == 1))
-		ret = umig_usage(&set_subcommand, "--pid and something to set are needed");
-	if (!ret)
+	if (ret)
+		return ret;
+	if (pause && go_on)
+		return options_bad("set", "--pause and --continue exclude each other");
+	request = json_pack("{s:s}", "command", "set");
+	if (rate != RATE_UNCHANGED)
+		json_object_set_new(request, "rate", json_integer((json_int_t)rate));
+	if (pause || go_on)
+		json_object_set_new(request, "paused", json_boolean(pause));
+	if (now)
+		json_object_set_new(request, "switch", json_true());
+	if (!pid || json_object_size(request) == 1)
+		ret = options_bad("set", "--pid and something to set are needed");
+	else
 		ret = set_send(pid, request);
 	json_decref(request);
 	return ret;
@@ -362,22 +341,22 @@ const struct subcommand status_subcommand = {
 	.purpose = "show the umigs that are running here",
 	.help =
 	"usage: umig status [--pid PID] [--watch] [--json]\n\n"
-	"One line for each running pull, recv and send of this user: what it is doing, or since when\n"
-	"its source is lost; the share of pages that is there, what is missing, demand faults and how\n"
-	"long they waited, and the limit of background reads.\n\n"
-	"  --pid PID   only this one; exit code 5 if it does not run\n"
-	"  --watch     again every second, until what is watched has ended\n"
+	"One line for each running umig of this user: what it is doing, or for how long its source\n"
+	"has been lost; the share of pages that is present, how much is missing, demand faults and\n"
+	"how long they waited, and the limit of background reads.\n\n"
+	"  --pid PID   only this umig; exit code 5 if it does not run\n"
+	"  --watch     again every second, until every umig that is shown has ended\n"
 	"  --json      a JSON array with exact numbers\n",
 	.run = status_run,
 };
 
 const struct subcommand set_subcommand = {
 	.name = "set",
-	.purpose = "change the rate of a running umig, pause it, let it switch over",
+	.purpose = "change the rate of a running umig, pause it, make it switch over",
 	.help =
 	"usage: umig set --pid PID [--rate BYTES] [--pause | --continue] [--switch]\n\n"
-	"Changes a running pull or recv ('umig status' shows their PIDs). Pages that somebody waits\n"
-	"for come as fast as ever.\n\n"
+	"Changes a running umig ('umig status' shows their PIDs). A page that somebody waits for comes\n"
+	"as fast as ever.\n\n"
 	"  --rate BYTES   background reads per second at most (suffix K, M, G); 0: no limit\n"
 	"  --pause        no background reads until --continue\n"
 	"  --switch       for a send in precopy: switch over now\n",

@@ -11,7 +11,7 @@
 
 #include "lib/digest.h"
 #include "lib/sparse.h"
-#include "lib/umig.h"
+#include "lib/lib.h"
 
 #define DIGEST_BLOCK	(1ULL << 20)
 
@@ -19,11 +19,14 @@ bool digest_page_is_zero(const void *page)
 {
 	const uint64_t *p = page;
 
-	/* The overlapping compare says "all the same as the first word", at memcmp's speed. */
+	/* Compares the page with itself shifted by a word: all words are like the first. */
 	return !p[0] && !memcmp(p, p + 1, UMIG_PAGE_SIZE - sizeof(*p));
 }
 
-/* Not XXH3: half as long again without wide vectors, ten times as long where they are emulated. */
+/*
+ * XXH64 and not XXH3, which takes half as long again without wide vectors, and ten times as long
+ * where they are emulated.
+ */
 uint64_t digest_page(const void *page, uint64_t index)
 {
 	return XXH64(page, UMIG_PAGE_SIZE, index);
@@ -48,8 +51,8 @@ static int digest_read(int fd, uint8_t *buf, uint64_t length, uint64_t offset)
 }
 
 /*
- * Pages of a file that no longer changes. Where they can all be mapped, which the kernel says since
- * 5.14, that saves a copy, which takes longer than to look at them.
+ * The pages of a file that no longer changes: through the mapping @map if the kernel can populate
+ * it (since Linux 5.14), otherwise copied to @buf. A copy takes longer than looking at the pages.
  */
 static const uint8_t *digest_look(int fd, uint8_t *map, uint64_t length, uint64_t offset,
 				  uint8_t *buf, int *error)
@@ -79,11 +82,11 @@ static void digest_add(struct digest *out, const uint8_t *data, uint64_t length,
  * digest_file - digest of the first @size bytes of a RAM file that no longer changes
  * @stop: set to true by another thread to make this one give up
  *
- * Looks only at what SEEK_DATA finds: holes that are read through a mapping would be allocated.
+ * Looks only at what SEEK_DATA finds: reading a hole through a mapping would allocate it.
  *
  * Return: 0, -ECANCELED, -ENODATA if the file is shorter, or another -errno.
  */
-int digest_file(int fd, uint64_t size, const volatile bool *stop, struct digest *out)
+int digest_file(int fd, uint64_t size, const _Atomic bool *stop, struct digest *out)
 {
 	uint8_t *map = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0), *buf;
 	uint64_t offset = 0, length;
@@ -98,7 +101,7 @@ int digest_file(int fd, uint64_t size, const volatile bool *stop, struct digest 
 	while (!ret && offset < size) {
 		struct sparse_extent x = sparse_next(fd, offset, size);
 
-		if (*stop) {
+		if (atomic_load(stop)) {
 			ret = -ECANCELED;
 			break;
 		}

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Latency percentiles without keeping every sample. */
 #include "lib/latency.h"
-#include "lib/umig.h"
+#include "lib/lib.h"
 
 static unsigned int latency_bucket(uint64_t ns)
 {
 	unsigned int shift;
 
-	if (ns < (1U << STATS_SUB_BITS))
+	if (ns < (1U << LATENCY_SUB_BITS))
 		return (unsigned int)ns;
-	shift = 63U - (unsigned int)__builtin_clzll(ns) - STATS_SUB_BITS;
-	return ((shift + 1) << STATS_SUB_BITS) + (unsigned int)((ns >> shift) & 31);
+	shift = 63U - (unsigned int)__builtin_clzll(ns) - LATENCY_SUB_BITS;
+	return ((shift + 1) << LATENCY_SUB_BITS) + (unsigned int)((ns >> shift) & 31);
 }
 
 /* The longest duration that falls into @bucket. */
@@ -18,9 +18,9 @@ static uint64_t latency_bucket_last(unsigned int bucket)
 {
 	unsigned int shift;
 
-	if (bucket < (2U << STATS_SUB_BITS))
+	if (bucket < (2U << LATENCY_SUB_BITS))
 		return bucket;
-	shift = (bucket >> STATS_SUB_BITS) - 1;
+	shift = (bucket >> LATENCY_SUB_BITS) - 1;
 	return (((32ULL | (bucket & 31)) + 1) << shift) - 1;
 }
 
@@ -49,7 +49,7 @@ uint64_t latency_percentile(const struct latency *l, double percent)
 		return 0;
 	if ((double)rank < exact || !rank)
 		rank++;
-	for (i = 0; i < STATS_BUCKETS; i++) {
+	for (i = 0; i < LATENCY_BUCKETS; i++) {
 		sum += atomic_load_explicit(&l->bucket[i], memory_order_relaxed);
 		if (sum >= rank)
 			return min_u64(latency_bucket_last(i), max);

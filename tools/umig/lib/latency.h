@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* Latency percentiles without keeping every sample. */
-#ifndef UMIG_STATS_H
-#define UMIG_STATS_H
+#ifndef UMIG_LATENCY_H
+#define UMIG_LATENCY_H
 
 #include <stdatomic.h>
 #include <stdint.h>
 
-#define STATS_SUB_BITS	5
-#define STATS_BUCKETS	((64 - STATS_SUB_BITS + 1) << STATS_SUB_BITS)
+#define LATENCY_SUB_BITS	5
+#define LATENCY_BUCKETS	((64 - LATENCY_SUB_BITS + 1) << LATENCY_SUB_BITS)
 
 /**
  * struct latency - log-linear histogram of nanoseconds
@@ -20,7 +20,7 @@
 struct latency {
 	_Atomic uint64_t count;
 	_Atomic uint64_t max_ns;
-	_Atomic uint64_t bucket[STATS_BUCKETS];
+	_Atomic uint64_t bucket[LATENCY_BUCKETS];
 };
 
 void latency_add(struct latency *l, uint64_t ns);

@@ -1,23 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Messages for a person (stderr) and the one redrawn line below them. */
+/* Messages for people (stderr), the progress bar below them, and JSON lines (stdout). */
+#define _GNU_SOURCE
 #include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "lib/log.h"
 
-/* One lock: a message never lands inside the bar or inside another thread's message. */
+/* Keeps a message out of the bar and out of another thread's message. */
 static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER;
 static bool log_bar_shown;
 static bool log_quiet;
-/* Messages that nobody read */
+/* Messages that were dropped because nobody read stderr */
 static unsigned int log_lost;
 
 /*
- * A terminal that was stopped or a pipe nobody reads must not stop a guest: what has no room on
- * stderr is dropped. Poll promises a pipe room for PIPE_BUF bytes, more than a message has.
+ * A stopped terminal or a pipe that nobody reads must not stop a guest, so a message for which
+ * stderr has no room is dropped. If poll() says that a pipe is writable, it has room for PIPE_BUF
+ * bytes, which is more than a message has.
  */
 static bool log_has_room(int timeout_ms)
 {
@@ -73,7 +76,7 @@ void log_info(const char *fmt, ...)
 	va_end(ap);
 }
 
-/* Draws @line over the last one; stderr is a terminal. */
+/* Draws @line over the last bar. stderr is a terminal. */
 void log_bar(const char *line)
 {
 	pthread_mutex_lock(&log_lock);
@@ -85,7 +88,7 @@ void log_bar(const char *line)
 	pthread_mutex_unlock(&log_lock);
 }
 
-/* Leaves the bar where it is and goes on below it. */
+/* Leaves the bar on the terminal; messages go below it. */
 void log_bar_end(void)
 {
 	pthread_mutex_lock(&log_lock);
@@ -95,8 +98,20 @@ void log_bar_end(void)
 	pthread_mutex_unlock(&log_lock);
 }
 
+/* A line for whoever reads stdout. */
 void log_stdout(const char *line)
 {
 	puts(line);
 	fflush(stdout);
+}
+
+/* Prints @object as one line on stdout and drops the caller's reference. NULL prints nothing. */
+void log_json(json_t *object)
+{
+	char *text = object ? json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;
+
+	if (text)
+		log_stdout(text);
+	free(text);
+	json_decref(object);
 }

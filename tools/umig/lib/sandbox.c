@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What a helper can do no more once it has its regions: it then reads what a server sends and needs
- * neither privileges nor other programs.
+ * What a helper gives up once it has its regions. From then on it parses what a server sends, and
+ * needs neither privileges nor other programs.
  *
- * The helper fd is what it may fill guest memory with, so no privilege is needed for that. The user
- * stays the same: sockets and keys that it has to open again after a lost connection are that
- * user's.
+ * The helper fd alone lets it fill guest memory, so filling takes no privilege. The user stays the
+ * same, because sockets and keys that must be opened again after a lost connection belong to that
+ * user.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -15,10 +15,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "lib/lib.h"
 #include "lib/log.h"
 #include "lib/sandbox.h"
 
-/* Files, memory, threads, time, sockets, and processes of its own that are to end; no execve. */
+/* Files, memory, threads, time, sockets, signals to child processes; no execve. */
 static const char *const allowed[] = {
 	"access", "close", "dup", "dup2", "dup3", "eventfd2", "faccessat", "faccessat2",
 	"fcntl", "fstat", "fstatfs", "fsync", "getcwd", "getdents64", "ioctl", "lseek", "lstat",
@@ -41,7 +42,7 @@ static const char *const allowed[] = {
 	"sigaltstack", "tgkill", "wait4", "waitid",
 };
 
-/* Of the calling thread, and of those it starts from now on; all but the nice value. */
+/* Drops all capabilities but CAP_SYS_NICE, for the calling thread and threads it starts later. */
 void sandbox_drop_capabilities(void)
 {
 	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
@@ -49,19 +50,19 @@ void sandbox_drop_capabilities(void)
 
 	if (syscall(SYS_capget, &header, data))
 		return;
-	/* A guest waits for the demand thread. */
+	/* The demand thread raises its priority: a guest waits for it. */
 	data[0].effective &= 1U << CAP_SYS_NICE;
 	data[0].permitted &= 1U << CAP_SYS_NICE;
 	data[0].inheritable = 0;
 	data[1] = (struct __user_cap_data_struct){ 0 };
-	/* Giving up cannot fail. */
+	/* Giving up a capability cannot fail. */
 	syscall(SYS_capset, &header, data);
 }
 
 /**
  * sandbox_enter - no capabilities, no new privileges, and only the system calls above
  *
- * Before the calling thread starts those that talk to the source; the filter holds for all threads.
+ * Call it before any thread talks to the source; the filter applies to all threads.
  *
  * Return: 0 or -errno, having said why.
  */
@@ -72,7 +73,7 @@ int sandbox_enter(void)
 	int ret = filter ? 0 : -ENOMEM;
 
 	sandbox_drop_capabilities();
-	for (i = 0; !ret && i < sizeof(allowed) / sizeof(allowed[0]); i++) {
+	for (i = 0; !ret && i < ARRAY_SIZE(allowed); i++) {
 		int nr = seccomp_syscall_resolve_name(allowed[i]);
 
 		/* Not every architecture has all of them. */

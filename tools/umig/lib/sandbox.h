@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What a helper can do no more once it has its regions. */
+/* What a helper gives up before it talks to a server. */
 #ifndef UMIG_SANDBOX_H
 #define UMIG_SANDBOX_H
 

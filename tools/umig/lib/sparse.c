@@ -5,17 +5,17 @@
 #include <unistd.h>
 
 #include "lib/sparse.h"
-#include "lib/umig.h"
+#include "lib/lib.h"
 
 /**
- * sparse_next - the first data at or after @offset, and what lies before it
+ * sparse_next - the first data at or after @offset, and the hole before it
  * @offset: a multiple of the page size, less than @size
  * @size: where to end
  *
- * A page that is partly data is data, and all is data in a file that cannot tell. Beyond the end of
- * the file there is nothing but a hole.
+ * A page that is partly data counts as data. If the file system cannot tell, everything counts as
+ * data. Beyond the end of the file everything is a hole.
  *
- * Return: @offset <= @data <= @end <= @size, and @end > @offset; @data == @size: there is none.
+ * Return: @offset <= @data <= @end <= @size, and @end > @offset; @data == @size: no data is left.
  */
 struct sparse_extent sparse_next(int fd, uint64_t offset, uint64_t size)
 {
@@ -29,7 +29,7 @@ struct sparse_extent sparse_next(int fd, uint64_t offset, uint64_t size)
 	}
 	x.data = min_u64((uint64_t)data & ~(UMIG_PAGE_SIZE - 1), size);
 	hole = lseek(fd, data, SEEK_HOLE);
-	/* A hole that was made this moment begins at the data: its first page is read then. */
+	/* If a hole was punched just now at @data, its first page counts as data. */
 	if (hole >= 0)
 		x.end = min_u64((max_u64((uint64_t)hole, x.data + 1) + UMIG_PAGE_SIZE - 1) &
 				~(UMIG_PAGE_SIZE - 1), size);

@@ -1,39 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * umig restore: a guest out of a snapshot. It runs at once, its pages come on demand and in the
+ * umig restore: a guest out of a snapshot. It runs at once; its pages come on demand and in the
  * background, from the snapshot's own file or from any NBD server that has it.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <limits.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "cmd/pull.h"
-#include "lib/umig.h"
-#include "migrate/recv.h"
-#include "migrate/snapshot.h"
-#include "serve/serve.h"
-#include "transfer/working_set.h"
-#include "wire/tls.h"
+#include "lib/log.h"
+#include "migrate/restore.h"
+#include "watch/waiter.h"
 
-struct restore {
-	struct recv recv;
-	const char *dir;
-	const char *uri;
-	struct snapshot meta;
-	struct page_server server;
-	uint64_t record_s;
-	bool replay;
-	struct working_set set;
-	int state_fd;
-};
+#define STATE_BLOCK	(1U << 20)
 
 static void restore_set_path(const struct restore *re, char *path)
 {
@@ -43,44 +27,39 @@ static void restore_set_path(const struct restore *re, char *path)
 /* Gives QEMU the device state. Return: 0 or -errno, having said why. */
 static int restore_state(struct restore *re)
 {
-	struct recv *r = &re->recv;
-	uint8_t *buf = malloc(CONTROL_MAX_STATE);
+	uint8_t *buf = malloc(STATE_BLOCK);
 	int ret = buf ? 0 : -ENOMEM;
 	ssize_t n = 1;
 
 	while (!ret && n) {
-		n = read(re->state_fd, buf, CONTROL_MAX_STATE);
+		n = read(re->state_fd, buf, STATE_BLOCK);
 		if (n < 0 && errno != EINTR)
 			ret = -errno;
-		if (n > 0)
-			ret = state_writer_push(&r->state, buf, (uint32_t)n);
+		if (ret)
+			break;
+		if (n > 0 && incoming_push_state(&re->in, buf, (uint32_t)n)) {
+			free(buf);
+			return -EIO;
+		}
 	}
 	free(buf);
-	if (ret && state_writer_error(&r->state)) {
-		log_error("QEMU takes no device state: %s; its own messages say why",
-			  strerror(-state_writer_error(&r->state)));
-		return -EPIPE;
-	}
 	if (ret) {
 		log_error("cannot read the device state %s/" SNAPSHOT_STATE ": %s", re->dir,
 			  strerror(-ret));
 		return ret;
 	}
-	if (r->state.bytes != re->meta.state_bytes ||
-	    state_writer_finish(&r->state) != re->meta.state_sum) {
-		log_error("%s/" SNAPSHOT_STATE " is not what was saved; the guest was not started",
-			  re->dir);
-		return -EBADMSG;
-	}
-	r->state_end_ns = now_ns();
-	return 0;
+	ret = incoming_end_state(&re->in, re->meta.state_bytes, re->meta.state_sum);
+	if (ret)
+		log_error("%s/" SNAPSHOT_STATE " is not what was saved", re->dir);
+	return ret;
 }
 
 /*
- * What of DIR is needed while the guest is started: later root may not open what is another user's
- * (sandbox.c). Serves ram.raw on a socket of our own, unless there is a server.
+ * Opens the files of DIR before the sandbox, in which root may not open files of other users.
+ * Serves ram.raw on a private socket, unless --from names a server. Return: 0 or -errno, having
+ * said why.
  */
-static int restore_source(struct restore *re)
+static int restore_open_files(struct restore *re)
 {
 	char file[PATH_MAX];
 	int ret;
@@ -99,85 +78,107 @@ static int restore_source(struct restore *re)
 	return ret;
 }
 
-/* Until the guest runs. Return: 0 or an exit code. */
-static int restore_start_guest(struct restore *re)
+/* Everything before QEMU is changed. Return: 0 or an exit code, having said why. */
+static int restore_prepare(struct restore *re)
 {
-	struct recv *r = &re->recv;
+	struct incoming *in = &re->in;
 	int ret;
 
-	if (qmp_open(&r->qmp, r->qmp_path, 10000)) {
-		log_error("cannot talk to QEMU on %s: %s", r->qmp_path, r->qmp.error);
+	if (incoming_open(in))
 		return UMIG_FAILED;
-	}
-	r->qmp.timeout_ms = (unsigned int)r->timeout_s * 1000;
-	r->hello.running = re->meta.running;
-	r->hello.ram_size = re->meta.ram_size;
-	r->hello.page_size = re->meta.page_size;
-	snprintf(r->hello.ram_id, sizeof(r->hello.ram_id), "%s", re->meta.ram_id);
-	if (recv_check_qemu(r))
+	if (incoming_check(in))
 		return UMIG_REFUSED;
-	ret = recv_find_region(r);
+	ret = incoming_find_region(in);
 	if (ret)
 		return ret == -EOPNOTSUPP ? UMIG_REFUSED : UMIG_FAILED;
-	if (recv_check_hello(r))
+	if (incoming_check_guest(in, &re->meta.guest))
 		return UMIG_REFUSED;
-	if (restore_source(re))
+	if (restore_open_files(re))
 		return UMIG_FAILED;
-	snprintf(r->hello.uri, sizeof(r->hello.uri), "%s", re->uri);
-	ret = recv_open_transfer(r);
+	ret = incoming_attach(in, re->uri);
+	if (!ret) {
+		watch_transfer(&re->watch, &in->transfer);
+		watch_phase(&re->watch, "switching over");
+		ret = incoming_wait_source(in);
+	}
 	if (ret)
-		return r->transfer_open && atomic_load(&r->transfer.exit_code) ?
-			atomic_load(&r->transfer.exit_code) : UMIG_FAILED;
-	/* As whom it will be written. */
+		return in->transfer_open && transfer_exit_code(&in->transfer) ?
+			transfer_exit_code(&in->transfer) : UMIG_FAILED;
+	/* Checked as the user who will write the file. */
 	if (re->record_s && access(re->dir, W_OK)) {
 		log_error("cannot record into %s: %s", re->dir, strerror(errno));
 		return UMIG_REFUSED;
 	}
-	/* The pages are what they will ever be. */
-	transfer_release(&r->transfer);
-	/* What it will touch first can come while its devices are loaded. */
-	if (re->replay && transfer_start_background(&r->transfer))
+	return 0;
+}
+
+/* Until the guest runs. Return: 0 or an exit code, having said why. */
+static int restore_start_guest(struct restore *re)
+{
+	struct incoming *in = &re->in;
+	int ret;
+
+	/* The pages of a snapshot are final. */
+	transfer_release(&in->transfer);
+	/* The guest's first pages can come while its devices are loaded. */
+	if (re->replay && transfer_start_background(&in->transfer))
 		return UMIG_FAILED;
-	ret = recv_start_incoming(r);
+	ret = incoming_start(in, "", false);
 	if (!ret)
 		ret = restore_state(re);
 	if (!ret)
-		ret = recv_wait_loaded(r);
+		ret = incoming_wait_loaded(in, &NO_PEER);
 	if (!ret)
-		ret = recv_resume_guest(r);
-	if (ret)
-		log_error("the guest was not started; this QEMU can be thrown away");
-	return ret ? UMIG_FAILED : 0;
+		ret = incoming_resume(in, &re->meta.guest);
+	if (!ret)
+		return 0;
+	log_error("the guest was not started; this QEMU can be thrown away");
+	return UMIG_FAILED;
+}
+
+struct recording {
+	struct transfer *transfer;
+	uint64_t end_ns;
+};
+
+static int recording_turn(void *arg, const struct pollfd *fds)
+{
+	const struct recording *rec = arg;
+
+	(void)fds;
+	return now_ns() >= rec->end_ns || transfer_is_complete(rec->transfer) ? UMIG_OK :
+		WAITER_MORE;
 }
 
 /*
- * For a while only what the guest touches is read, and that is written down. Return: 0, also if
- * it could not be kept, which is no reason to stop the guest; or an exit code.
+ * For a while only what the guest touches is read, and that is written down. Return: 0, also if it
+ * could not be written, which is no reason to stop the guest; or an exit code.
  */
 static int restore_record(struct restore *re)
 {
-	struct recv *r = &re->recv;
-	struct transfer *t = &r->transfer;
-	uint64_t end = now_ns() + re->record_s * 1000000000ULL;
+	struct incoming *in = &re->in;
+	struct recording rec = {
+		.transfer = &in->transfer,
+		.end_ns = now_ns() + re->record_s * NS_PER_S,
+	};
+	struct waiter w = {
+		.transfer = &in->transfer,
+		.progress = &re->progress,
+		.signal_fd = in->signal_fd,
+		.turn = recording_turn,
+		.arg = &rec,
+	};
 	char path[PATH_MAX];
+	int code;
 
-	log_info("recording for %" PRIu64 " s what the guest touches", re->record_s);
-	monitor_phase(&r->monitor, "recording");
-	while (now_ns() < end && !transfer_is_complete(t)) {
-		struct pollfd pfd = { .fd = r->signal_fd, .events = POLLIN };
-
-		/* Its end is told by the exit code and by completeness: nothing to wait for. */
-		if (poll(&pfd, 1, 100) < 0 && errno != EINTR)
-			return UMIG_FAILED;
-		progress_show(&r->progress, t);
-		if (atomic_load(&t->exit_code))
-			return atomic_load(&t->exit_code);
-		if (pfd.revents)
-			return UMIG_INCOMPLETE;
-	}
-	transfer_stop_recording(t);
+	log_info("recording for %" PRIu64 " s which pages the guest touches", re->record_s);
+	watch_phase(&re->watch, "recording");
+	code = waiter_wait(&w);
+	if (code)
+		return code;
+	transfer_stop_recording(&in->transfer);
 	restore_set_path(re, path);
-	if (!working_set_save(&re->set, path, re->meta.ram_size / UMIG_PAGE_SIZE))
+	if (!working_set_save(&re->set, path, re->meta.guest.ram_size / UMIG_PAGE_SIZE))
 		log_info("working set: %" PRIu64 " pages, in %s", working_set_pages(&re->set),
 			 path);
 	return 0;
@@ -185,39 +186,29 @@ static int restore_record(struct restore *re)
 
 static int restore_fill(struct restore *re)
 {
-	struct recv *r = &re->recv;
+	struct incoming *in = &re->in;
 	int code = re->record_s ? restore_record(re) : 0;
 
 	if (code)
 		return code;
-	monitor_phase(&r->monitor, "filling");
-	if (!re->replay && transfer_start_background(&r->transfer))
+	watch_phase(&re->watch, "filling");
+	if (!re->replay && transfer_start_background(&in->transfer))
 		return UMIG_FAILED;
-	return pull_wait(&r->transfer, r->signal_fd, &r->progress, &re->meta.digest, true);
+	return waiter_convert(&in->transfer, &re->progress, in->signal_fd, &re->meta.digest, true);
 }
 
-static int restore_guest(struct restore *re)
+static void restore_report(struct restore *re, int code, double started_ms)
 {
-	struct recv *r = &re->recv;
-	struct transfer *t = &r->transfer;
-	int code = restore_start_guest(re);
-	double started_ms = (double)(now_ns() - r->progress.started_ns) / 1e6;
+	struct transfer *t = &re->in.transfer;
 
-	if (code)
-		return code;
-	log_info("the guest runs after %.0f ms", started_ms);
-	code = restore_fill(re);
-	transfer_stop(t);
-	if (r->caps_set && r->qmp.fd >= 0)
-		qemu_restore_caps(&r->qmp, r->caps);
-	progress_end(&r->progress);
-	if (r->json) {
+	progress_end(&re->progress);
+	if (re->in.json) {
 		json_t *summary = progress_summary(t);
 
 		json_object_set_new(summary, "started_ms", json_real(started_ms));
 		json_object_set_new(summary, "converted", json_boolean(code == UMIG_OK));
 		json_object_set_new(summary, "exit_code", json_integer(code));
-		progress_print_json(summary);
+		log_json(summary);
 	} else {
 		progress_print_summary(t);
 	}
@@ -229,124 +220,75 @@ static int restore_guest(struct restore *re)
 			  "go on with 'umig serve --file %s/" SNAPSHOT_RAM
 			  " --listen unix:PATH' and 'umig pull --region %" PRIu64
 			  " --from \"nbd+unix:///?socket=PATH\"'",
-			  transfer_total_pages(t) - transfer_present_pages(t), re->dir, r->region);
+			  transfer_total_pages(t) - transfer_present_pages(t), re->dir,
+			  re->in.region);
+}
+
+static int restore_guest(struct restore *re)
+{
+	int code = restore_prepare(re);
+	double started_ms;
+
+	if (!code)
+		code = restore_start_guest(re);
+	if (code)
+		return code;
+	started_ms = ms_since(re->progress.started_ns);
+	log_info("the guest runs after %.0f ms", started_ms);
+	if (re->in.json)
+		progress_resumed(&re->progress, re->in.load_ms, re->in.resume_ms);
+	code = restore_fill(re);
+	transfer_stop(&re->in.transfer);
+	incoming_put_back(&re->in, false);
+	restore_report(re, code, started_ms);
 	return code;
 }
 
-static int restore_parse(struct restore *re, int argc, char **argv)
-{
-	static const struct option options[] = {
-		{ "from", required_argument, NULL, 'f' },
-		{ "record", required_argument, NULL, 'o' },
-		{ "replay", no_argument, NULL, 'y' },
-		RECV_OPTIONS,
-		{ 0 }
-	};
-	struct recv *r = &re->recv;
-	int c, ret;
-
-	recv_defaults(r);
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		ret = 0;
-		switch (c) {
-		case 'f':
-			re->uri = optarg;
-			break;
-		case 'o':
-			if (umig_parse_u64(optarg, &re->record_s) || !re->record_s ||
-			    re->record_s > 3600)
-				ret = -EINVAL;
-			break;
-		case 'y':
-			re->replay = true;
-			break;
-		default:
-			ret = recv_option(r, c, optarg);
-		}
-		if (ret == -ENOENT)
-			return umig_usage(&restore_subcommand,
-					  "the option is not known or lacks its value");
-		if (ret)
-			return umig_usage(&restore_subcommand, "'%s' is not a good value", optarg);
-	}
-	if (tls_problem() || (tls_is_on() && !re->uri))
-		return umig_usage(&restore_subcommand, "%s",
-				  tls_problem() ?: "--tls-... goes with --from");
-	if (re->record_s && re->replay)
-		return umig_usage(&restore_subcommand,
-				  "--record and --replay exclude each other");
-	if (optind + 1 != argc || !r->qmp_path)
-		return umig_usage(&restore_subcommand, "--qmp SOCKET and one DIR are needed");
-	re->dir = argv[optind];
-	if (strlen(re->dir) > PATH_MAX - 32)
-		return umig_usage(&restore_subcommand, "the name of DIR is too long");
-	return 0;
-}
-
-/* Return: 0 or an exit code. */
+/* Return: 0 or an exit code, having said why. */
 static int restore_prepare_set(struct restore *re)
 {
 	char path[PATH_MAX];
 
 	restore_set_path(re, path);
 	if (re->replay &&
-	    working_set_load(&re->set, path, re->meta.ram_size / UMIG_PAGE_SIZE))
+	    working_set_load(&re->set, path, re->meta.guest.ram_size / UMIG_PAGE_SIZE))
 		return UMIG_REFUSED;
-	re->recv.record = re->record_s ? &re->set : NULL;
-	re->recv.replay = re->replay ? &re->set : NULL;
+	re->in.record = re->record_s ? &re->set : NULL;
+	re->in.replay = re->replay ? &re->set : NULL;
 	return 0;
 }
 
-static int restore_run(int argc, char **argv)
+static void restore_cleanup(struct restore *re)
 {
-	struct restore *re = calloc(1, sizeof(*re));
-	int code;
-
-	if (!re)
-		return UMIG_FAILED;
-	re->state_fd = -1;
-	code = restore_parse(re, argc, argv);
-	if (!code && snapshot_load(re->dir, &re->meta))
-		code = UMIG_REFUSED;
-	if (!code)
-		code = restore_prepare_set(re);
-	if (code)
-		goto out;
-	code = UMIG_FAILED;
-	if (recv_init(&re->recv))
-		goto out;
-	monitor_start(&re->recv.monitor, "restore");
-	code = restore_guest(re);
-	recv_cleanup(&re->recv);
+	watch_stop(&re->watch);
+	incoming_close(&re->in);
 	if (re->server.pid)
 		page_server_stop(&re->server);
 	if (re->state_fd >= 0)
 		close(re->state_fd);
-out:
-	working_set_destroy(&re->set);
-	free(re);
-	return code;
 }
 
-const struct subcommand restore_subcommand = {
-	.name = "restore",
-	.purpose = "start a guest out of a snapshot, its pages follow",
-	.help =
-	"usage: umig restore --qmp SOCKET [OPTIONS] DIR\n\n"
-	"Starts the guest that 'umig snapshot' has written to DIR in a QEMU that waits for it\n"
-	"(-incoming defer, RAM mapped from /dev/postcopy; see 'umig help recv'). It runs at once; what\n"
-	"it touches comes first, the rest in the background, then the memory is converted. Without\n"
-	"--record DIR is only read: many guests can be started from it at the same time.\n\n"
-	"  --qmp SOCKET      QMP socket of the QEMU that waits\n"
-	"  --from NBD-URI    where ram.raw is served, instead of reading DIR/ram.raw\n"
-	"  --tls-psk FILE, --tls-user NAME, --tls-certificates DIR\n"
-	"                    with --from: encrypt, and check who the server is (see umig(1))\n"
-	"  --pid PID         QEMU's process id, if the socket does not tell\n"
-	"  --connections N   background connections, 1 to 16 (2)\n"
-	"  --rate BYTES      background reads per second at most (suffix K, M, G)\n"
-	"  --record SECONDS  read only what the guest touches for so long and write its order to\n"
-	"                    DIR/working_set.json; then the rest\n"
-	"  --replay          read the pages of DIR/working_set.json first, in that order\n"
-	"  --json            JSON lines on stdout: progress, then a summary\n",
-	.run = restore_run,
-};
+/* After the options have been read. Return: an exit code. */
+int restore_run(struct restore *re)
+{
+	int code;
+
+	re->state_fd = -1;
+	if (snapshot_load(re->dir, &re->meta))
+		return UMIG_REFUSED;
+	code = restore_prepare_set(re);
+	if (code)
+		return code;
+	incoming_init(&re->in);
+	progress_init(&re->progress, re->in.json);
+	if (re->in.signal_fd < 0) {
+		log_error("cannot begin: no descriptors");
+		code = UMIG_FAILED;
+	} else {
+		watch_start(&re->watch, "restore");
+		code = restore_guest(re);
+		restore_cleanup(re);
+	}
+	working_set_destroy(&re->set);
+	return code;
+}

@@ -1,37 +1,43 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/*
- * A snapshot: a directory with a guest in it.
- *
- *	ram.raw		the RAM image, sparse: any NBD server can be the source of its pages
- *	state.bin	QEMU's device state, as in a migration
- *	meta.json	what the two are; written last, so a directory without it is no snapshot
- *	working_set.json which pages a restored guest touched first, if 'restore --record'
- *			was told to find out
- */
+/* umig snapshot: an outgoing QEMU into a directory. */
 #ifndef UMIG_SNAPSHOT_H
 #define UMIG_SNAPSHOT_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "lib/digest.h"
+#include "migrate/outgoing.h"
+#include "migrate/snapshot_file.h"
+#include "migrate/writes.h"
+#include "watch/progress.h"
+#include "watch/watch.h"
 
-#define SNAPSHOT_RAM	"ram.raw"
-#define SNAPSHOT_STATE	"state.bin"
-#define SNAPSHOT_META	"meta.json"
-#define SNAPSHOT_SET	"working_set.json"
+/**
+ * struct snapshotter - a snapshot that is being taken
+ * @dir: where it goes;  @pause: the guest stands still for the whole copy;  @json: option
+ * @out_ram, @out_state: ram.raw and state.bin
+ * @buf: COPY_BLOCK bytes, page-aligned
+ * @nr_dirty: pages that were copied again
+ */
+struct snapshotter {
+	const char *dir;
+	bool pause;
+	bool json;
 
-struct snapshot {
-	char ram_id[128];
-	uint64_t ram_size;
-	uint64_t page_size;
-	bool running;
-	uint64_t state_bytes;
-	uint64_t state_sum;
-	struct digest digest;
+	struct outgoing out;
+	struct writes writes;
+	int out_ram;
+	int out_state;
+	uint8_t *buf;
+	uint64_t nr_dirty;
+	_Atomic bool digest_stop;
+	struct snapshot meta;
+	uint64_t started_ns;
+	struct progress progress;
+	struct watch watch;
 };
 
-int snapshot_save(const char *dir, const struct snapshot *s);
-int snapshot_load(const char *dir, struct snapshot *s);
+int snapshot_run(struct snapshotter *sn);
 
 #endif

@@ -2,23 +2,22 @@
 /*
  * Which pages a running VMM writes to, seen from outside.
  *
- * A page that is said to be clean but is not would be wrong at the destination for ever. So
- * whatever could make the kernel forget a soft-dirty bit, or write without one, is looked for first
- * and is a reason to refuse:
- *	swap, or a file that is not shared memory: a page that is unmapped, and mapped again by
- *	  a read, is clean
+ * A written page that is taken for clean would be wrong at the destination for ever. So umig first
+ * looks for everything that could make the kernel forget a soft-dirty bit, or write without setting
+ * one, and refuses if it finds:
+ *	swap, or a file that is not shared memory: a page that is unmapped and then mapped
+ *	  again by a read is clean
  *	huge pages in the file: splitting one drops its bits
- *	another process that can write to the file: its bits are elsewhere
- *	memory pinned for a device or io_uring: is written to without the page tables
+ *	another process that can write to the file: its bits are in other page tables
+ *	memory pinned for a device or io_uring: it is written to without the page tables
  *
- * A hole punched into the file (a balloon) leaves no bit either; who uses this has to ask the file
- * for its holes as well.
+ * A hole punched into the file (by a balloon) leaves no bit either, so the caller must also ask the
+ * file for its holes.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <limits.h>
 #include <linux/magic.h>
 #include <stdarg.h>
@@ -33,7 +32,8 @@
 #include <unistd.h>
 
 #include "lib/log.h"
-#include "lib/umig.h"
+#include "lib/mappings.h"
+#include "lib/lib.h"
 #include "migrate/track.h"
 
 #define PAGEMAP_SOFT_DIRTY	(1ULL << 55)
@@ -65,7 +65,7 @@ struct track_scan {
 #define TRACK_SCAN		_IOWR('f', 16, struct track_scan)
 #define TRACK_SOFT_DIRTY	(1ULL << 7)
 
-/* Does the kernel keep soft-dirty bits? A page just written must have one. */
+/* Does the kernel keep soft-dirty bits? A page that was just written to must have one. */
 static bool track_is_supported(void)
 {
 	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
@@ -85,70 +85,41 @@ static bool track_is_supported(void)
 	return entry & PAGEMAP_SOFT_DIRTY;
 }
 
-/* Calls @fn for each mapping of the file in a process; stops when it returns non-zero. */
-typedef int (*track_map_fn)(void *arg, const struct track_map *map, bool writable);
-
-static int track_each_map(const struct track *t, const char *pid, track_map_fn fn, void *arg)
+static bool track_is_of_file(const struct track *t, const struct mapping *m)
 {
-	char path[300], line[PATH_MAX + 256];
-	int ret = 0;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/%s/maps", pid);
-	f = fopen(path, "re");
-	if (!f)
-		return -errno;
-	while (!ret && fgets(line, sizeof(line), f)) {
-		unsigned int maj, min;
-		struct track_map map;
-		unsigned long inode;
-		char perms[8];
-
-		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %7s %" SCNx64 " %x:%x %lu", &map.start,
-			   &map.end, perms, &map.offset, &maj, &min, &inode) != 7)
-			continue;
-		if (inode == t->ino && maj == major(t->dev) && min == minor(t->dev))
-			ret = fn(arg, &map, perms[1] == 'w' && perms[3] == 's');
-	}
-	fclose(f);
-	return ret;
+	return m->inode == t->ino && m->dev == t->dev;
 }
 
-static int track_add_map(void *arg, const struct track_map *map, bool writable)
+/* Has this process mapped the file so that it can write to it? */
+static bool track_can_write(const struct track *t, pid_t pid)
 {
-	struct track *t = arg;
+	FILE *f = mappings_open(pid);
+	struct mapping m;
+	bool found = false;
 
-	(void)writable;
-	if (t->nr_maps == TRACK_MAX_MAPS)
-		return -E2BIG;
-	t->map[t->nr_maps++] = *map;
-	return 0;
-}
-
-static int track_is_writer(void *arg, const struct track_map *map, bool writable)
-{
-	(void)arg;
-	(void)map;
-	return writable;
+	while (f && !found && mappings_next(f, &m))
+		found = track_is_of_file(t, &m) && m.writable && m.shared;
+	if (f)
+		fclose(f);
+	return found;
 }
 
 /* Return: the first other process that can write to the file, 0 if there is none. */
-static int track_other_writer(const struct track *t)
+static pid_t track_other_writer(const struct track *t)
 {
 	DIR *d = opendir("/proc");
 	struct dirent *entry;
-	int pid = 0;
+	pid_t found = 0;
 
-	while (d && !pid && (entry = readdir(d))) {
-		int id = atoi(entry->d_name);
+	while (d && !found && (entry = readdir(d))) {
+		pid_t pid = (pid_t)atoi(entry->d_name);
 
-		if (id > 0 && id != t->pid && id != getpid() &&
-		    track_each_map(t, entry->d_name, track_is_writer, NULL) == 1)
-			pid = id;
+		if (pid > 0 && pid != t->pid && pid != getpid() && track_can_write(t, pid))
+			found = pid;
 	}
 	if (d)
 		closedir(d);
-	return pid;
+	return found;
 }
 
 static bool track_has_swap(void)
@@ -164,7 +135,7 @@ static bool track_has_swap(void)
 	return lines > 1;
 }
 
-/* Is the file a memfd or the like? Other tmpfs that nobody has mounted have rules of their own. */
+/* Is the file a memfd or the like? Another tmpfs that nobody has mounted has rules of its own. */
 static bool track_is_memfd(const struct track *t)
 {
 	struct stat st = { 0 };
@@ -178,7 +149,7 @@ static bool track_is_memfd(const struct track *t)
 	return st.st_dev == t->dev;
 }
 
-/* What does the file's file system, or for a memfd the system, say about huge pages? */
+/* May the file have huge pages? Its file system decides, or for a memfd the whole system. */
 static bool track_may_be_huge(const struct track *t)
 {
 	char line[8192], options[4096], shmem[128] = "";
@@ -207,7 +178,10 @@ static bool track_may_be_huge(const struct track *t)
 		(!mounted && known && (!strstr(shmem, "[never]") || !track_is_memfd(t)));
 }
 
-/* Return: what the process has open that may write to its memory past the page tables, or "". */
+/*
+ * Finds an open file through which the memory of the process may be written to without page tables.
+ * @name: gets the file, or "".
+ */
 static void track_pinner(pid_t pid, char *name, size_t size)
 {
 	static const char *const words[] = {
@@ -229,7 +203,7 @@ static void track_pinner(pid_t pid, char *name, size_t size)
 		if (n < 0)
 			continue;
 		target[n] = '\0';
-		for (i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		for (i = 0; i < ARRAY_SIZE(words); i++) {
 			if (strstr(target, words[i]))
 				snprintf(name, size, "%.100s", target);
 		}
@@ -253,7 +227,7 @@ static int track_refuse(const char *fmt, ...)
 }
 
 /**
- * track_check - is tracking (still) sound? What was looked at may change while pages are copied.
+ * track_check - can the marks be trusted? The answer may change while pages are copied.
  *
  * Return: 0 or -EOPNOTSUPP, having said why.
  */
@@ -261,7 +235,7 @@ int track_check(const struct track *t)
 {
 	struct statfs fs;
 	char pinner[128];
-	int other;
+	pid_t other;
 
 	if (!track_is_supported())
 		return track_refuse("no soft-dirty bits in this kernel (CONFIG_MEM_SOFT_DIRTY)");
@@ -274,26 +248,39 @@ int track_check(const struct track *t)
 	other = track_other_writer(t);
 	if (other)
 		return track_refuse("process %d can write to %.128s, too (a vhost-user back end?)",
-				    other, t->path);
+				    (int)other, t->path);
 	track_pinner(t->pid, pinner, sizeof(pinner));
 	if (*pinner)
 		return track_refuse("QEMU uses %s, which may write past the page tables", pinner);
 	return 0;
 }
 
+/* Remembers where the VMM has mapped the file. Return: 0 or -errno. */
 static int track_read_maps(struct track *t)
 {
-	char pid[16];
+	FILE *f = mappings_open(t->pid);
+	struct mapping m;
+	int ret = 0;
 
+	if (!f)
+		return -errno;
 	t->nr_maps = 0;
-	snprintf(pid, sizeof(pid), "%d", (int)t->pid);
-	return track_each_map(t, pid, track_add_map, t);
+	while (!ret && mappings_next(f, &m)) {
+		if (!track_is_of_file(t, &m))
+			continue;
+		if (t->nr_maps == TRACK_MAX_MAPS)
+			ret = -E2BIG;
+		else
+			t->map[t->nr_maps++] = (struct track_map){ m.start, m.end, m.offset };
+	}
+	fclose(f);
+	return ret;
 }
 
 /**
- * track_start - check that tracking is sound, and begin with everything clean
+ * track_start - check that the marks can be trusted, and begin with everything clean
  * @pid: the VMM
- * @path: its RAM file; must live as long as @t
+ * @path: its RAM file; the string must live as long as @t
  *
  * Return: 0; -EOPNOTSUPP or another -errno, having said why.
  */
@@ -337,7 +324,10 @@ int track_start(struct track *t, pid_t pid, const char *path, uint64_t size)
 	return ret;
 }
 
-/* From here on everything counts as clean. What is written between two calls is lost. */
+/*
+ * From here on everything counts as clean. A write between track_dirty() and this call is lost, so
+ * the guest must stand still meanwhile. Return: 0 or -errno.
+ */
 int track_clear(struct track *t)
 {
 	ssize_t n;
@@ -415,9 +405,9 @@ static int track_by_read(struct track *t, const struct track_map *map, uint64_t 
 }
 
 /**
- * track_dirty - what has been written to since track_clear()
+ * track_dirty - the pages written to since track_clear()
  * @bitmap: (size / 4096 + 63) / 64 words; bits are set, none is cleared
- * @nr_dirty: bits that are set in it afterwards
+ * @nr_dirty: how many bits are set in it afterwards
  *
  * Return: 0, or -errno (-ESRCH the VMM is gone).
  */
@@ -432,7 +422,7 @@ int track_dirty(struct track *t, uint64_t *bitmap, uint64_t *nr_dirty)
 	ret = track_read_maps(t);
 	if (ret)
 		return ret;
-	/* Mapped anew, its bits tell nothing: take all for dirty. */
+	/* The bits of a new mapping tell nothing: all pages count as dirty. */
 	if (t->nr_maps != nr_before || memcmp(before, t->map, nr_before * sizeof(before[0]))) {
 		for (i = 0; i < t->size; i += UMIG_PAGE_SIZE)
 			track_mark(t, bitmap, i);

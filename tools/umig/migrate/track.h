@@ -14,7 +14,7 @@
 
 /**
  * struct track
- * @map: where the VMM has mapped the file when the bits were cleared
+ * @map: where the VMM had mapped the file when the bits were cleared
  * @scan: the kernel has PAGEMAP_SCAN
  */
 struct track {

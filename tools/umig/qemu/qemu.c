@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What umig wants to know of a QEMU and asks of it, over QMP. */
+/* What umig asks of a QEMU, over QMP and in /proc. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <inttypes.h>
@@ -7,13 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include "device/dev.h"
-#include "device/find.h"
+#include "device/device.h"
+#include "device/regions.h"
 #include "lib/log.h"
-#include "lib/umig.h"
+#include "lib/mappings.h"
+#include "lib/lib.h"
 #include "qemu/qemu.h"
 
 static int qemu_get_property(struct qmp *q, const char *id, const char *property, char *value,
@@ -181,7 +181,7 @@ int qemu_restore_caps(struct qmp *q, const struct qemu_cap *caps)
 	return qemu_apply_caps(q, caps, true);
 }
 
-/* Those that have arrived; never waits. Return: 0 or -errno (QEMU is gone). */
+/* Takes the events that have arrived; never waits. Return: 0 or -errno (QEMU is gone). */
 int qemu_take_events(struct qmp *q, struct qemu_events *e)
 {
 	int ret = qmp_pump(q);
@@ -231,9 +231,9 @@ int qemu_migration_state(struct qmp *q, char *state, size_t size, char *error, s
 }
 
 /*
- * The id of the migration that the destination is in stays with it, as the data of a secret object
- * (which is the one kind of object that is a string and can be read): so who goes on with it after
- * umig was killed can tell its sender from one that was left behind by another guest.
+ * The destination QEMU keeps the id of its migration, as the data of a secret object, the one kind
+ * of object that holds a string and can be read. If umig is killed, the umig that goes on can tell
+ * the sender of this migration from a sender that another guest left behind.
  */
 #define ID_OBJECT	"umig-migration"
 
@@ -244,7 +244,7 @@ void qemu_keep_id(struct qmp *q, const char *id)
 					       ID_OBJECT, "data", id), NULL);
 }
 
-/* Empty if there is none. */
+/* @id is empty if QEMU keeps none. */
 void qemu_kept_id(struct qmp *q, char *id, size_t size)
 {
 	if (qemu_get_property(q, ID_OBJECT, "data", id, size))
@@ -262,7 +262,7 @@ bool qemu_migration_is_active(const char *state)
 		strcmp(state, "cancelled");
 }
 
-/* mem-lock=on waits for every page. QMP does not tell, /proc does. */
+/* mem-lock=on waits for every page. QMP does not show it, /proc does. */
 bool qemu_has_locked_memory(pid_t pid)
 {
 	unsigned long kib = 0;
@@ -282,55 +282,42 @@ bool qemu_has_locked_memory(pid_t pid)
 }
 
 /*
- * Is the file at @path the one process @pid has mapped? It may have been replaced since, or the
- * path may mean something else in QEMU's mount namespace. True if /proc does not let us look.
+ * Has process @pid mapped the file at @path? The file may have been replaced since, or the path may
+ * mean another file in QEMU's mount namespace. True if /proc does not let us look.
  */
 bool qemu_maps_file(pid_t pid, const char *path)
 {
-	unsigned int maj, min;
-	unsigned long inode;
-	char maps[64], line[4352];
+	struct mapping m;
 	bool found = false;
 	struct stat st;
 	FILE *f;
 
 	if (stat(path, &st))
 		return false;
-	snprintf(maps, sizeof(maps), "/proc/%d/maps", (int)pid);
-	f = fopen(maps, "re");
+	f = mappings_open(pid);
 	if (!f)
 		return true;
-	while (!found && fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "%*s %*s %*s %x:%x %lu", &maj, &min, &inode) == 3)
-			found = inode == st.st_ino && maj == major(st.st_dev) &&
-				min == minor(st.st_dev);
-	}
+	while (!found && mappings_next(f, &m))
+		found = m.inode == st.st_ino && m.dev == st.st_dev;
 	fclose(f);
 	return found;
 }
 
-/* The link that /proc keeps for the mapping of what was a shared region. Return: 0 or -ENOENT. */
+/* The link in /proc to the memory of a region that has been converted. Return: 0 or -errno. */
 static int qemu_find_backing(pid_t pid, uint64_t size, char *path, size_t path_size)
 {
-	char maps[64], line[4352];
+	FILE *f = mappings_open(pid);
 	int ret = -ENOENT;
-	FILE *f;
+	struct mapping m;
+	struct stat st;
 
-	snprintf(maps, sizeof(maps), "/proc/%d/maps", (int)pid);
-	f = fopen(maps, "re");
 	if (!f)
 		return -errno;
-	while (ret && fgets(line, sizeof(line), f)) {
-		uint64_t start, end, offset;
-		char name[64], shared;
-		struct stat st;
-
-		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*3c%c %" SCNx64 " %*s %*s %63[^\n]",
-			   &start, &end, &shared, &offset, name) != 5 ||
-		    shared != 's' || offset || strcmp(name, "/postcopy (deleted)"))
+	while (ret && mappings_next(f, &m)) {
+		if (!m.shared || m.offset || strcmp(m.name, "/postcopy (deleted)"))
 			continue;
 		snprintf(path, path_size, "/proc/%d/map_files/%" PRIx64 "-%" PRIx64, (int)pid,
-			 start, end);
+			 m.start, m.end);
 		if (stat(path, &st))
 			ret = -errno;
 		else if ((uint64_t)st.st_size == size)
@@ -341,10 +328,10 @@ static int qemu_find_backing(pid_t pid, uint64_t size, char *path, size_t path_s
 }
 
 /**
- * qemu_find_arrived - where RAM can be read that came by postcopy into a shared region
- * @ram: has @path /dev/postcopy; gets the path of the file that has its contents
+ * qemu_find_arrived - where to read RAM that came by postcopy into a shared region
+ * @ram: its path is /dev/postcopy; it gets the path of the file with the contents
  *
- * Only once it is plain shared memory: before, what is missing would read as zeros there.
+ * Refuses as long as the region is not converted: missing pages would read as zeros there.
  *
  * Return: 0 or -EOPNOTSUPP, having said why.
  */
@@ -354,8 +341,8 @@ int qemu_find_arrived(pid_t pid, struct qemu_ram *ram)
 	uint64_t *ids = NULL;
 	size_t nr = 0;
 
-	/* With no module there are no regions. */
-	ret = context < 0 ? context : find_regions(context, pid, &ids, &nr);
+	/* -ENOENT: without the module there are no regions. */
+	ret = context < 0 ? context : regions_of(context, pid, &ids, &nr);
 	free(ids);
 	if (context >= 0)
 		close(context);
@@ -372,8 +359,8 @@ int qemu_find_arrived(pid_t pid, struct qemu_ram *ram)
 	ret = qemu_find_backing(pid, ram->size, ram->path, sizeof(ram->path));
 	if (!ret)
 		return 0;
-	log_error("the source's RAM came by postcopy; "
-		  "it cannot be read through /proc/%d/map_files: %s%s", (int)pid, strerror(-ret),
+	log_error("the source's RAM came by postcopy and cannot be read through "
+		  "/proc/%d/map_files: %s%s", (int)pid, strerror(-ret),
 		  ret == -EPERM || ret == -EACCES ? "; run umig as root" : "");
 	return -EOPNOTSUPP;
 }

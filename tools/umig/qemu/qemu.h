@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What umig wants to know of a QEMU and asks of it, over QMP. */
+/*
+ * QEMU, as umig sees it.
+ *
+ *   qmp     the connection: commands, answers, events
+ *   qemu.h  what umig asks: its RAM, its migration capabilities, what its guest does
+ *   state   device state on its way out of one QEMU and into another
+ */
 #ifndef UMIG_QEMU_H
 #define UMIG_QEMU_H
 
@@ -21,7 +27,7 @@ struct qemu_ram {
 #define QEMU_MAX_CAPS	8
 
 /**
- * struct qemu_cap - a migration capability and what umig needs it to be
+ * struct qemu_cap - a migration capability and the value that umig needs
  * @former: what it was: 1, 0, or -1 if this QEMU does not have it
  */
 struct qemu_cap {
@@ -32,10 +38,10 @@ struct qemu_cap {
 };
 
 /**
- * struct qemu_events - what QEMU has said by itself
- * @stop_ns: when the guest was stopped first, by umig's clock; 0: it was not
+ * struct qemu_events - what QEMU has told without being asked
+ * @stop_ns: when the guest was first stopped, by umig's clock; 0: it was not
  * @runs: the guest was resumed
- * @migration: the last state of a migration, with the capability events
+ * @migration: the last state of a migration; needs the capability "events"
  */
 struct qemu_events {
 	uint64_t stop_ns;

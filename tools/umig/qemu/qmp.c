@@ -2,6 +2,7 @@
 /* QMP, the monitor protocol of QEMU: one JSON object on each line. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "lib/umig.h"
+#include "lib/lib.h"
 #include "qemu/qmp.h"
 #include "wire/address.h"
 
@@ -30,7 +31,7 @@ static int qmp_fill(struct qmp *q, uint64_t deadline_ns)
 	ssize_t n;
 	int ret;
 
-	ret = poll(&pfd, 1, deadline_ns > now ? (int)((deadline_ns - now) / 1000000) + 1 : 0);
+	ret = poll(&pfd, 1, poll_ms(deadline_ns, now, INT_MAX));
 	if (ret < 0)
 		return errno == EINTR ? 0 : -errno;
 	if (!ret)
@@ -75,7 +76,7 @@ static int qmp_take_line(struct qmp *q, json_t **object)
 	return 0;
 }
 
-/* The next object that is not an event; events are kept. */
+/* The next object that is not an event. Events are kept for qmp_next_event(). */
 static int qmp_read(struct qmp *q, uint64_t deadline_ns, json_t **object)
 {
 	for (;;) {
@@ -152,7 +153,7 @@ static int qmp_execute(struct qmp *q, const char *name, json_t *args, int fd, js
 			err = qmp_read(q, deadline, &reply);
 		if (err)
 			return err;
-		/* An answer to an earlier command that came too late. */
+		/* A late answer to an earlier command. */
 		if (json_integer_value(json_object_get(reply, "id")) != id) {
 			json_decref(reply);
 			continue;
@@ -178,21 +179,21 @@ static int qmp_execute(struct qmp *q, const char *name, json_t *args, int fd, js
  * @args: object, taken over; may be NULL
  * @ret: where to put a reference to the value returned; may be NULL
  *
- * Return: 0; -EREMOTEIO QEMU refused; -ETIMEDOUT; another -errno: the connection is of no use any
- * more. @q->error says why.
+ * Return: 0; -EREMOTEIO QEMU refused; -ETIMEDOUT; another -errno: the connection is of no further
+ * use. @q->error says why.
  */
 int qmp_command(struct qmp *q, const char *name, json_t *args, json_t **ret)
 {
 	return qmp_execute(q, name, args, -1, ret);
 }
 
-/* Gives QEMU a descriptor under a name, for fd:NAME. */
+/* Hands a descriptor to QEMU, which then knows it as fd:@fd_name. */
 int qmp_send_fd(struct qmp *q, const char *fd_name, int fd)
 {
 	return qmp_execute(q, "getfd", json_pack("{s:s}", "fdname", fd_name), fd, NULL);
 }
 
-/* Collects events that have arrived; never waits. Return: 0 or -errno (QEMU is gone). */
+/* Collects the events that have arrived; never waits. Return: 0 or -errno (QEMU is gone). */
 int qmp_pump(struct qmp *q)
 {
 	for (;;) {
@@ -214,7 +215,7 @@ int qmp_pump(struct qmp *q)
 	}
 }
 
-/* Return: the oldest event, to be let go of by the caller, or NULL. */
+/* Return: the oldest event, a reference for the caller, or NULL. */
 json_t *qmp_next_event(struct qmp *q)
 {
 	json_t *event = json_incref(json_array_get(q->events, 0));
@@ -227,8 +228,8 @@ json_t *qmp_next_event(struct qmp *q)
 /**
  * qmp_open - connect to a QMP socket and leave its negotiation mode
  *
- * Return: 0 or -errno; @q->error says why. QEMU has one QMP client for each socket: to a second
- * one it says nothing.
+ * Return: 0 or -errno; @q->error says why. QEMU serves one client on each QMP socket; a second one
+ * waits without a greeting.
  */
 int qmp_open(struct qmp *q, const char *path, unsigned int timeout_ms)
 {

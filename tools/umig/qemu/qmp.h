@@ -9,9 +9,9 @@
 
 /**
  * struct qmp - one QMP connection, used by one thread
- * @pid, @uid: of QEMU, from the socket's credentials
- * @events: array of event objects not taken yet
- * @error: what QEMU or the connection said last
+ * @pid, @uid: of QEMU, from the credentials of the socket
+ * @events: array of event objects that nobody has taken yet
+ * @error: the last error, in words
  */
 struct qmp {
 	int fd;

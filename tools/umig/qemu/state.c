@@ -8,11 +8,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "lib/umig.h"
+#include "lib/lib.h"
 #include "qemu/state.h"
 
 #define STATE_READ	(256U << 10)
-/* Device state is megabytes; more than this is not device state. */
+/* Device state is a few megabytes: more than this cannot be device state. */
 #define STATE_MAX	(4ULL << 30)
 
 struct state_piece {
@@ -20,12 +20,6 @@ struct state_piece {
 	uint32_t length;
 	uint8_t data[];
 };
-
-/* A sink: STATE frames. */
-int state_to_link(void *link, const void *data, uint32_t length)
-{
-	return link_send_state(link, data, length);
-}
 
 static void *state_read(void *arg)
 {
@@ -48,12 +42,12 @@ static void *state_read(void *arg)
 		if (n <= 0)
 			break;
 		XXH64_update(hash, buf, (size_t)n);
-		s->bytes += (uint64_t)n;
+		atomic_fetch_add(&s->bytes, (uint64_t)n);
 		s->error = s->sink(s->sink_arg, buf, (uint32_t)n);
 	}
 	if (!s->error)
 		s->sum = XXH64_digest(hash);
-	/* QEMU sees its migration fail at once instead of filling a socket nobody reads. */
+	/* If it failed, QEMU notices at once instead of filling a socket that nobody reads. */
 	shutdown(s->fd, SHUT_RDWR);
 	eventfd_write(s->done_fd, 1);
 	eventfd_read(s->end_fd, &end);
@@ -62,7 +56,7 @@ static void *state_read(void *arg)
 	return NULL;
 }
 
-/* Takes over @fd, also if it fails. */
+/* Takes over @fd, also if it fails. @sink is called by a thread of the reader. */
 int state_reader_start(struct state_reader *s, int fd, state_sink sink, void *arg)
 {
 	int ret;
@@ -187,7 +181,7 @@ int state_writer_push(struct state_writer *s, const void *data, uint32_t length)
 	return ret;
 }
 
-/* While it is held, QEMU is given nothing. */
+/* While the writer is held, QEMU gets nothing. */
 void state_writer_hold(struct state_writer *s, bool hold)
 {
 	pthread_mutex_lock(&s->lock);
@@ -196,7 +190,7 @@ void state_writer_hold(struct state_writer *s, bool hold)
 	pthread_mutex_unlock(&s->lock);
 }
 
-/* No more will be pushed. Return: the digest of all that was. */
+/* Nothing more will be pushed. Return: the digest of everything pushed. */
 uint64_t state_writer_finish(struct state_writer *s)
 {
 	pthread_mutex_lock(&s->lock);

@@ -4,20 +4,20 @@
 #define UMIG_STATE_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <xxhash.h>
-
-#include "wire/link.h"
 
 /* Takes the next bytes of device state. Return: 0 or -errno. */
 typedef int (*state_sink)(void *arg, const void *data, uint32_t length);
 
 /**
  * struct state_reader - a thread that hands what QEMU writes to a sink
- * @done_fd: eventfd, readable once all is handed over
- * @end_fd: eventfd, the thread ends when it is readable; not while a guest waits
- * @error: 0 or -errno, valid then, as @bytes and @sum are
+ * @done_fd: eventfd, readable once the sink has everything
+ * @end_fd: eventfd that ends the thread. Ending a thread costs time, and meanwhile a guest waits.
+ * @error: 0 or -errno; @sum: digest. Both are valid once @done_fd is readable.
+ * @bytes: handed to the sink so far
  */
 struct state_reader {
 	int fd;
@@ -28,11 +28,10 @@ struct state_reader {
 	pthread_t thread;
 	bool started;
 	int error;
-	uint64_t bytes;
 	uint64_t sum;
+	_Atomic uint64_t bytes;
 };
 
-int state_to_link(void *link, const void *data, uint32_t length);
 int state_reader_start(struct state_reader *s, int fd, state_sink sink, void *arg);
 void state_reader_stop(struct state_reader *s);
 
@@ -41,11 +40,12 @@ struct state_piece;
 /**
  * struct state_writer - a queue of device state and a thread that writes it to QEMU
  *
- * @held: nothing is written yet
- * @stopped: the thread is to end; not when it has written all, while QEMU loads that
+ * @held: nothing is written to QEMU yet
+ * @stopped: tells the thread to end. It does not end by itself while QEMU loads what it has
+ * written.
  *
- * The queue is what keeps the two QEMUs apart: the destination may stop reading because it waits
- * for a page, which comes only after the source has finished writing.
+ * The queue keeps the two QEMUs apart: the destination may stop reading because it waits for a
+ * page, and that page comes only after the source has finished writing.
  */
 struct state_writer {
 	int fd;

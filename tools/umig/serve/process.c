@@ -1,26 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The memory of another process, to be served: which addresses, and the fd they are read through.
+ * The memory of another process, for the page server: which addresses, and the descriptor to read
+ * them through.
  *
- * /proc/PID/mem and not process_vm_readv(): the fd belongs to one address space. When that has
- * ended every read of it ends at once, also if the number PID is another process by then.
+ * That is /proc/PID/mem and not process_vm_readv(), because a descriptor belongs to one address
+ * space. Once that has ended every read ends at once, also if PID is another process by then.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "lib/log.h"
-#include "lib/umig.h"
+#include "lib/mappings.h"
+#include "lib/lib.h"
 #include "serve/process.h"
 
 /* START-END, hexadecimal as in /proc/PID/maps. Return: 0 or -EINVAL. */
-int process_parse_range(const char *text, struct process_memory *m)
+static int process_parse_range(const char *text, struct process_memory *m)
 {
 	char *end;
 
@@ -36,14 +37,18 @@ int process_parse_range(const char *text, struct process_memory *m)
 	return 0;
 }
 
-/* Return: a stream, or NULL having said why. */
-static FILE *process_maps(pid_t pid)
+/* Takes the range of an option (see lib/options.h). @value: a struct process_memory. */
+const char *process_take_range(void *value, const char *text)
 {
-	char path[64];
-	FILE *f;
+	return process_parse_range(text, value) ?
+		"is not START-END, two hexadecimal page addresses as in /proc/PID/maps" : NULL;
+}
 
-	snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
-	f = fopen(path, "re");
+/* Return: a stream, or NULL having said why. */
+static FILE *process_mappings(pid_t pid)
+{
+	FILE *f = mappings_open(pid);
+
 	if (!f && errno == ENOENT)
 		log_error("there is no process %d", (int)pid);
 	else if (!f)
@@ -52,49 +57,33 @@ static FILE *process_maps(pid_t pid)
 	return f;
 }
 
-/* One line of maps. Return: true if it was one; @name is what the kernel calls the mapping. */
-static bool process_next_map(FILE *f, uint64_t *start, uint64_t *end, char *name, size_t size)
-{
-	char line[PATH_MAX + 256];
-	int at = 0;
-
-	if (!fgets(line, sizeof(line), f))
-		return false;
-	line[strcspn(line, "\n")] = '\0';
-	if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*s %*s %*s %*s %n", start, end, &at) != 2 || !at)
-		return false;
-	snprintf(name, size, "%s", line + at);
-	return true;
-}
-
 /**
  * process_find_mapping - the addresses of a mapping that the kernel calls @name
  *
- * Neighbours of the same name are one.
+ * Mappings of that name that touch each other count as one.
  *
  * Return: 0 or -EOPNOTSUPP (no such process, none or several of that name), having said why.
  */
 int process_find_mapping(pid_t pid, const char *name, struct process_memory *m)
 {
-	char found[PATH_MAX + 256];
-	uint64_t start, end;
+	struct mapping found;
 	unsigned int nr = 0;
-	FILE *f = process_maps(pid);
+	FILE *f = process_mappings(pid);
 
 	if (!f)
 		return -EOPNOTSUPP;
 	m->start = 0;
 	m->end = 0;
-	while (process_next_map(f, &start, &end, found, sizeof(found))) {
-		if (strcmp(found, name))
+	while (mappings_next(f, &found)) {
+		if (strcmp(found.name, name))
 			continue;
-		if (nr && start == m->end) {
-			m->end = end;
+		if (nr && found.start == m->end) {
+			m->end = found.end;
 			continue;
 		}
 		nr++;
-		m->start = start;
-		m->end = end;
+		m->start = found.start;
+		m->end = found.end;
 	}
 	fclose(f);
 	if (nr == 1)
@@ -105,18 +94,18 @@ int process_find_mapping(pid_t pid, const char *name, struct process_memory *m)
 	return -EOPNOTSUPP;
 }
 
-/* Is all of it mapped? Return: 0 or -EOPNOTSUPP, having said why. */
+/* Is the whole range mapped? Return: 0 or -EOPNOTSUPP, having said why. */
 static int process_check_range(pid_t pid, const struct process_memory *m)
 {
-	uint64_t at = m->start, start, end;
-	char name[PATH_MAX + 256];
-	FILE *f = process_maps(pid);
+	uint64_t at = m->start;
+	struct mapping found;
+	FILE *f = process_mappings(pid);
 
 	if (!f)
 		return -EOPNOTSUPP;
-	while (at < m->end && process_next_map(f, &start, &end, name, sizeof(name))) {
-		if (start <= at && at < end)
-			at = end;
+	while (at < m->end && mappings_next(f, &found)) {
+		if (found.start <= at && at < found.end)
+			at = found.end;
 	}
 	fclose(f);
 	if (at >= m->end)

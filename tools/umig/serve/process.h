@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The memory of another process, to be served. */
+/* The memory of another process, for the page server. */
 #ifndef UMIG_PROCESS_H
 #define UMIG_PROCESS_H
 
@@ -8,8 +8,8 @@
 
 /**
  * struct process_memory
- * @fd: its /proc/PID/mem: of this very address space; reads nothing once that has ended
- * @start, @end: addresses; the export is what lies between
+ * @fd: its /proc/PID/mem, of this very address space; reads nothing once that has ended
+ * @start, @end: addresses of the export
  */
 struct process_memory {
 	int fd;
@@ -17,7 +17,7 @@ struct process_memory {
 	uint64_t end;
 };
 
-int process_parse_range(const char *text, struct process_memory *m);
+const char *process_take_range(void *value, const char *text);
 int process_find_mapping(pid_t pid, const char *name, struct process_memory *m);
 int process_open(pid_t pid, struct process_memory *m);
 

@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The page server: nbdkit with our plugin over guest RAM in a file or a process. */
+/*
+ * Guest RAM as an NBD export.
+ *
+ *   page_server  nbdkit with umig's plugin, started again if it dies (declared here)
+ *   plugin       what nbdkit loads: RAM in a file or a process
+ *   process      the memory of a process
+ */
 #ifndef UMIG_SERVE_H
 #define UMIG_SERVE_H
 
@@ -9,10 +15,11 @@
 
 /**
  * struct page_server
- * @memory: of a process; its fd is -1 if @file is what is served
- * @listen_fd: stays open in umig, so an nbdkit that died can be started again at the same address
- * @private_dir: of page_server_start_private()'s socket, or ""
- * @uri: where it is reached
+ * @file: what is served, or its name in messages if it is memory of a process
+ * @memory: memory of a process to serve; its fd is -1 if @file is served
+ * @listen_fd: stays open in umig, so that nbdkit can be started again at the same address
+ * @private_dir: directory of the socket of page_server_start_private(), or ""
+ * @uri: where clients reach it
  */
 struct page_server {
 	int listen_fd;

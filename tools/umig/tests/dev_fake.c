@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * dev.h without a kernel: one region whose memory is a file. For tests on a host without the
- * module.
+ * device/device.h without a kernel: one region whose memory is a file. For tests on a host without
+ * the module.
  *
  * UMIG_FAKE_FILE    where filled pages go (created; its size is UMIG_FAKE_SIZE)
  * UMIG_FAKE_MAP     one byte for each page: how often it was installed. Survives umig, as a region
@@ -27,8 +27,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "device/dev.h"
-#include "lib/umig.h"
+#include "device/device.h"
+#include "lib/lib.h"
 
 /* How many of its own pages a thread that goes in order is ahead of the last one. */
 #define FAKE_APART	20
@@ -213,7 +213,7 @@ static int fake_check(uint64_t offset, uint64_t length)
 	return 0;
 }
 
-static int fake_install(uint64_t offset, uint64_t length, const uint8_t *data, uint64_t *nr)
+static int fake_install(uint64_t offset, uint64_t length, const uint8_t *data)
 {
 	static const uint8_t zero[UMIG_PAGE_SIZE];
 	uint64_t at;
@@ -237,55 +237,50 @@ static int fake_install(uint64_t offset, uint64_t length, const uint8_t *data, u
 			memset(fake.memory + page * UMIG_PAGE_SIZE, FAKE_MARK, UMIG_PAGE_SIZE);
 		/* Last: who looks at the files meanwhile finds all of what the map says. */
 		fake.map[page] = 1;
-		++*nr;
 	}
 	pthread_mutex_unlock(&fake.lock);
 	return 0;
 }
 
-int dev_fill(int helper, uint64_t offset, uint64_t length, const void *data, uint64_t *filled)
+int dev_fill(int helper, uint64_t offset, uint64_t length, const void *data)
 {
 	(void)helper;
-	*filled = 0;
 	if ((uintptr_t)data % UMIG_PAGE_SIZE)
 		abort();
-	return fake_install(offset, length, data, filled);
+	return fake_install(offset, length, data);
 }
 
 int dev_exchange(int helper, uint64_t offset, const void *data, struct postcopy_request *requests,
 		 size_t *nr_requests)
 {
-	uint64_t filled;
 	ssize_t n;
-	int ret = dev_fill(helper, offset, UMIG_PAGE_SIZE, data, &filled);
+	int ret = dev_fill(helper, offset, UMIG_PAGE_SIZE, data);
 
 	n = ret || !*nr_requests ? 0 : read(helper, requests, *nr_requests * sizeof(*requests));
 	*nr_requests = n > 0 ? (size_t)n / sizeof(*requests) : 0;
 	return ret;
 }
 
-int dev_zero(int helper, const struct postcopy_range *ranges, size_t nr, uint64_t *zeroed)
+int dev_zero(int helper, const struct postcopy_range *ranges, size_t nr)
 {
 	size_t i;
 	int ret = 0;
 
 	(void)helper;
-	*zeroed = 0;
 	for (i = 0; i < nr && !ret; i++)
-		ret = fake_install(ranges[i].offset, ranges[i].length, NULL, zeroed);
+		ret = fake_install(ranges[i].offset, ranges[i].length, NULL);
 	return ret;
 }
 
 int dev_present(int helper, const struct postcopy_range *ranges, size_t nr)
 {
-	uint64_t marked;
 	size_t i;
 	int ret = 0;
 
 	(void)helper;
 	for (i = 0; i < nr && !ret; i++)
 		ret = fake_install(ranges[i].offset, ranges[i].length,
-				   fake.memory + (ranges[i].offset - fake.offset), &marked);
+				   fake.memory + (ranges[i].offset - fake.offset));
 	return ret;
 }
 

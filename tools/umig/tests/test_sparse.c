@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "lib/sparse.h"
-#include "lib/umig.h"
+#include "lib/lib.h"
 #include "tap.h"
 
 #define NR	64ULL

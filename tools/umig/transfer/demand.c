@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Demand: the pages somebody waits for.
+ * Demand: the pages for which somebody waits.
  *
- * Every queued request becomes one wanted page (or several); up to DEMAND_DEPTH of them are read
- * at once on this thread's own connection, so eight vCPUs that fault are eight reads in flight.
- * A page that is on its way in the background already is waited for, as it will be here soon
- * (background.c sees to that), and read all the same if it is not.
+ * Every queued request becomes one wanted page, or several. Up to DEMAND_DEPTH of them are read at
+ * once on this thread's own connection, so eight vCPUs that fault are eight reads in flight.
+ *
+ * A page that background is already reading is waited for, because it will be here soon (window.h
+ * sees to that); if it is not, demand reads it too.
+ *
  * If the connection breaks, wanted pages stay wanted and are asked for again on the next one.
- * Requests are taken from the kernel only while there is room for them: the rest waits there,
- * where a kill of umig cannot lose it.
+ * Requests are taken from the kernel only while there is room for them. The others stay in the
+ * kernel, where killing umig cannot lose them.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -16,39 +18,46 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "device/dev.h"
+#include "device/device.h"
+#include "lib/backoff.h"
+#include "lib/lib.h"
 #include "lib/log.h"
-#include "lib/umig.h"
-#include "transfer/transfer.h"
+#include "transfer/fill.h"
+#include "transfer/order.h"
+#include "transfer/place.h"
+#include "transfer/unreadable.h"
 #include "transfer/uplink.h"
 
 #define DEMAND_DEPTH	128
-/* Of pages; the last is for what is thrown away. */
+/* Buffers of one page; the last one is for a page that is thrown away. */
 #define NR_BUFFERS	(DEMAND_DEPTH + 1)
 #define REQUEST_BATCH	64
 
-/* What a VMM touches while it loads device state comes in such pieces, aligned. */
+/* While it loads device state, a VMM touches memory in aligned pieces of this many pages. */
 #define NEIGHBOURS	4
 
-/* Of what the thread polls, besides the regions. */
+/* How many descriptors the thread polls, besides those of the regions. */
 #define OTHER_FDS	4
 
 /*
- * So long a page may take that background asked for before somebody wanted it: the time of a few
- * reads, and TCP's shortest retransmission timeout. What takes longer was lost, with a connection
- * that is as good as broken.
+ * How long demand waits for a page that background is already reading: TCP's shortest
+ * retransmission timeout, and the time of a few reads. A page that takes longer was lost, on a
+ * connection that is as good as broken.
  */
 #define PATIENCE_NS	200000000ULL
 #define PATIENCE_READS	3
 
 /*
- * One page that somebody waits for; free if region is NULL.
- * @ahead: nobody waits for it yet
- * @reserved: background leaves it out as long as it is being read here
- * @patience_ns: until then it may come in the background; 0: it is not on its way there
+ * One wanted page; free if region is NULL.
+ * @ahead: nobody waits for the page yet
+ * @reserved: background leaves the page out while it is being read here
+ * @time_ns: when the fault happened
+ * @not_before_ns: the source could not read the page: the next attempt
+ * @patience_ns: until then background may bring the page; 0: background is not reading it
  */
 struct want {
 	struct region *region;
@@ -64,9 +73,9 @@ struct want {
 
 /**
  * struct demand - the thread's own state
- * @request: requests read from a helper fd; from @next_request on not yet turned into wants
- * @split: pages of request[next_request] that have been
- * @best_ns: the shortest time that a read has taken here
+ * @request: requests read from a helper fd; those from @next_request on are not yet wants
+ * @split: how many pages of request[next_request] are wants already
+ * @best_ns: the shortest time that a read has taken
  * @warm_up: a page that is read and thrown away
  */
 struct demand {
@@ -84,7 +93,7 @@ struct demand {
 	uint8_t *buffers;
 };
 
-/* Not being read any more. */
+/* The page is not being read any more. */
 static void demand_ended(struct demand *d, struct want *w)
 {
 	if (w->reserved)
@@ -105,8 +114,8 @@ static void demand_disconnect(struct demand *d, const char *why)
 }
 
 /*
- * What is done for the first time takes longest: the server starts a thread, code is read from
- * disk. It shall not be while a guest waits.
+ * The first read takes longest: the server starts a thread, code is read from disk. So it happens
+ * before a guest waits.
  */
 static void demand_warm_up(struct demand *d)
 {
@@ -142,8 +151,9 @@ static struct want *demand_free_want(struct demand *d)
 }
 
 /*
- * There is room. One want for a page, or the second would take the page that the first has
- * reserved for one that background is receiving (place.c). Return: false: background was faster.
+ * Wants a page; the caller has made sure that there is room. A page has one want only: a second one
+ * would find the page assigned by the first, think that background is receiving it, and take it
+ * (place.c). Return: false: the page is present.
  */
 static bool demand_want(struct demand *d, struct region *r, uint64_t page, uint64_t time_ns,
 			bool ahead)
@@ -171,8 +181,8 @@ static bool demand_want(struct demand *d, struct region *r, uint64_t page, uint6
 }
 
 /*
- * Pages that will be touched next. Later that is background's business; and a page that is there is
- * not recorded when the guest touches it.
+ * Wants the pages that will be touched next, until background runs and does that. Not while a
+ * working set is recorded: a page that is present causes no fault, so nothing would record it.
  */
 static void demand_want_neighbours(struct demand *d, struct region *r, uint64_t page)
 {
@@ -186,7 +196,7 @@ static void demand_want_neighbours(struct demand *d, struct region *r, uint64_t 
 	}
 }
 
-/* Turns the requests that were read into wants, as far as there is room. */
+/* Turns the requests that were read into wants, while there is room. */
 static void demand_take(struct demand *d)
 {
 	while (d->next_request < d->nr_requests && d->nr_wants < DEMAND_DEPTH) {
@@ -200,7 +210,7 @@ static void demand_take(struct demand *d)
 		}
 		if (!demand_want(d, r, page, req->time_ns, false))
 			continue;
-		transfer_follow(d->t, r, page);
+		order_follow(d->t, r, page);
 		demand_want_neighbours(d, r, page);
 	}
 }
@@ -246,7 +256,7 @@ static void demand_drop(struct demand *d, struct want *w)
 	d->nr_wants--;
 }
 
-/* The page is there. */
+/* The page is present. */
 static void demand_answered(struct demand *d, struct want *w)
 {
 	uint64_t now = now_ns();
@@ -257,11 +267,11 @@ static void demand_answered(struct demand *d, struct want *w)
 		return;
 	}
 	latency_add(&d->t->demand_latency, ns);
-	transfer_note_fault(d->t, w->region->offset + w->page * UMIG_PAGE_SIZE, ns);
+	transfer_note_fault(d->t, region_page_offset(w->region, w->page), ns);
 	demand_drop(d, w);
 }
 
-/* What has come in the background is wanted no more. */
+/* Drops the wants whose pages background has brought. */
 static void demand_collect(struct demand *d)
 {
 	unsigned int i;
@@ -276,8 +286,8 @@ static void demand_collect(struct demand *d)
 }
 
 /*
- * Return: whether to read the page here: background does not, or takes too long. Then
- * w->patience_ns is over.
+ * Return: true: demand reads the page, because background does not, or takes too long. Otherwise
+ * w->patience_ns says how long to wait for background.
  */
 static bool demand_reserve(struct demand *d, struct want *w, uint64_t now)
 {
@@ -290,8 +300,8 @@ static bool demand_reserve(struct demand *d, struct want *w, uint64_t now)
 }
 
 /*
- * Starts the read of a page, or finds that it is not due yet, and then makes @due the earlier of
- * both (0: none). Return: 0, or -1: the connection is of no use any more.
+ * Starts the read of a page. If it is not due yet, @due becomes the earlier of @due and that time
+ * (0: none). Return: 0, or -1: the connection is of no further use.
  */
 static int demand_submit_want(struct demand *d, struct want *w, uint64_t now, uint64_t *due)
 {
@@ -306,7 +316,7 @@ static int demand_submit_want(struct demand *d, struct want *w, uint64_t now, ui
 		else
 			then = w->patience_ns;
 	} else {
-		w->read.offset = w->region->offset + w->page * UMIG_PAGE_SIZE;
+		w->read.offset = region_page_offset(w->region, w->page);
 		w->read.length = UMIG_PAGE_SIZE;
 		return source_read(&d->up.source, &w->read);
 	}
@@ -321,7 +331,7 @@ static uint64_t demand_submit(struct demand *d)
 	uint64_t now = now_ns(), due = 0;
 	unsigned int i;
 
-	/* First all that somebody waits for, then the others. */
+	/* First the pages for which somebody waits, then the others. */
 	for (i = 0; i < 2 * DEMAND_DEPTH && d->nr_wants; i++) {
 		struct want *w = &d->want[i % DEMAND_DEPTH];
 
@@ -337,7 +347,7 @@ static uint64_t demand_submit(struct demand *d)
 
 static void demand_complete(struct demand *d, struct want *w)
 {
-	/* The page that is answered frees a want. */
+	/* The page that is filled frees a want, so there is room for at least one request. */
 	size_t nr = d->next_request == d->nr_requests ? REQUEST_BATCH : 0;
 	struct region *r = w->region;
 	struct transfer *t = d->t;
@@ -354,20 +364,22 @@ static void demand_complete(struct demand *d, struct want *w)
 	}
 	if (w->read.error) {
 		demand_ended(d, w);
-		transfer_unreadable(t, w->region, w->page, 1, w->read.error);
-		w->backoff_ms = backoff_next_ms(w->backoff_ms);
-		w->not_before_ns = now_ns() + w->backoff_ms * 1000000ULL;
+		unreadable_add(t, w->region, w->page, 1, w->read.error);
+		w->backoff_ms = backoff_next_ms(w->backoff_ms, BACKOFF_FIRST_MS, BACKOFF_MOST_MS);
+		w->not_before_ns = now_ns() + w->backoff_ms * NS_PER_MS;
 		return;
 	}
 	d->up.backoff_ms = 0;
 	ns = now_ns() - w->read.started_ns;
 	d->best_ns = d->best_ns ? min_u64(d->best_ns, ns) : ns;
-	/* Claimed before it is no longer reserved: in between background would take it. */
+	/*
+	 * The claim comes before the end of the reservation: in between background would claim it.
+	 */
 	claimed = pageset_claim(&r->set, w->page);
 	demand_ended(d, w);
-	ret = fill_demand(t, r, w->page, claimed, w->read.buf, d->request, &nr);
+	ret = place_land_demand(t, r, w->page, claimed, w->read.buf, d->request, &nr);
 	if (ret == -EAGAIN) {
-		w->not_before_ns = now_ns() + 10000000ULL;
+		w->not_before_ns = now_ns() + 10 * NS_PER_MS;
 		return;
 	}
 	if (ret)
@@ -378,14 +390,14 @@ static void demand_complete(struct demand *d, struct want *w)
 		demand_got_requests(d, r, (unsigned int)nr);
 }
 
-/* A connection that owes an answer for too long is as good as lost. */
+/* Does the connection owe an answer for too long? Then it is as good as lost. */
 static bool demand_is_stuck(struct demand *d, uint64_t now)
 {
 	unsigned int i;
 
 	for (i = 0; i < DEMAND_DEPTH && d->nr_wants; i++) {
 		if (d->want[i].region && d->want[i].read.in_flight &&
-		    d->want[i].read.started_ns + d->t->timeout_ms * 1000000ULL < now)
+		    d->want[i].read.started_ns + d->t->timeout_ms * NS_PER_MS < now)
 			return true;
 	}
 	return false;
@@ -396,13 +408,13 @@ static void demand_notify(struct demand *d, short revents)
 	int ret = source_notify(&d->up.source, revents);
 	unsigned int i;
 
-	/* In the same order. Of those ahead some may have become wanted by then. */
+	/* In the same order. Some pages that were read ahead may be waited for by now. */
 	for (i = 0; i < 2 * DEMAND_DEPTH; i++) {
 		struct want *w = &d->want[i % DEMAND_DEPTH];
 
 		if (!w->region || !w->read.completed || (w->ahead && i < DEMAND_DEPTH))
 			continue;
-		/* Aborted with the connection: not an answer of the source. */
+		/* The read ended with the connection: the source has not answered. */
 		if (ret && w->read.error)
 			continue;
 		demand_complete(d, w);
@@ -411,12 +423,13 @@ static void demand_notify(struct demand *d, short revents)
 		demand_disconnect(d, d->up.source.error);
 }
 
-/* One turn of the loop: wait for whatever may happen and deal with it. */
+/* One turn of the loop: waits until something happens and deals with it. */
 static void demand_turn(struct demand *d, struct pollfd *fds, bool released)
 {
 	struct transfer *t = d->t;
 	struct pollfd *region_fds = fds + OTHER_FDS;
-	uint64_t now, told, due = 0;
+	uint64_t due = 0;
+	eventfd_t told;
 	int timeout_ms = 1000;
 	unsigned int i;
 
@@ -426,11 +439,10 @@ static void demand_turn(struct demand *d, struct pollfd *fds, bool released)
 		demand_warm_up(d);
 	else if (d->up.connected)
 		due = demand_submit(d);
-	now = now_ns();
 	if (!d->up.connected)
 		due = d->up.retry_at_ns;
 	if (due)
-		timeout_ms = due <= now ? 0 : (int)min_u64((due - now) / 1000000 + 1, 1000);
+		timeout_ms = poll_ms(due, now_ns(), timeout_ms);
 
 	fds[0] = (struct pollfd){ .fd = t->stop_fd, .events = POLLIN };
 	fds[1] = (struct pollfd){ .fd = released ? -1 : t->release_fd, .events = POLLIN };
@@ -444,7 +456,7 @@ static void demand_turn(struct demand *d, struct pollfd *fds, bool released)
 	}
 	if (poll(fds, OTHER_FDS + t->nr_regions, timeout_ms) < 0)
 		return;
-	if (fds[3].revents && read(t->awaited_fd, &told, sizeof(told)) < 0)
+	if (fds[3].revents && eventfd_read(t->awaited_fd, &told))
 		return;
 	if (fds[2].revents)
 		demand_notify(d, fds[2].revents);
@@ -456,13 +468,6 @@ static void demand_turn(struct demand *d, struct pollfd *fds, bool released)
 		else if (region_fds[i].revents && transfer_region_ended(t, &t->regions[i]))
 			usleep(10000);
 	}
-}
-
-static bool demand_fd_is_set(int fd)
-{
-	struct pollfd pfd = { .fd = fd, .events = POLLIN };
-
-	return poll(&pfd, 1, 0) > 0;
 }
 
 void *demand_thread(void *arg)
@@ -484,12 +489,12 @@ void *demand_thread(void *arg)
 	d->up.t = t;
 	for (i = 0; i < DEMAND_DEPTH; i++)
 		d->want[i].read.buf = d->buffers + i * UMIG_PAGE_SIZE;
-	/* A guest waits for this thread; without the privilege it runs as it is. */
+	/* A guest waits for this thread. Without the privilege its priority stays as it is. */
 	setpriority(PRIO_PROCESS, 0, -10);
 
-	while (!demand_fd_is_set(t->stop_fd)) {
+	while (!fd_is_readable(t->stop_fd)) {
 		if (!released)
-			released = demand_fd_is_set(t->release_fd);
+			released = fd_is_readable(t->release_fd);
 		uplink_connect(&d->up, false, t->stop_fd);
 		demand_turn(d, fds, released);
 	}

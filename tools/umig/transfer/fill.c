@@ -1,40 +1,43 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Filling pages: claim, install, count. Pages of a shared region that background has received in
- * place are claimed already, and only made present (place.c).
+ * Pages become present: claimed, installed, counted. Pages that background has received into a
+ * shared region's memory are claimed already, and are only made present (place.c).
  *
- * Only a completed read of the full length comes here (nbd.c). An all-zero page is announced as
- * zero however it arrived: it then takes no memory.
+ * Only a complete read of the full length comes here (source.c). A page of zeros is installed as a
+ * zero page, however it arrived: then it takes no memory.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "device/dev.h"
+#include "device/device.h"
 #include "lib/log.h"
-#include "lib/umig.h"
-#include "transfer/place.h"
-#include "transfer/transfer.h"
+#include "lib/lib.h"
+#include "transfer/fill.h"
 
 #define ZERO_BATCH	1024
 
-/* A run of equal kind inside the pages handed to fill_data(), claimed and not installed yet. */
+/*
+ * A run of pages that are claimed, not installed yet, and all zero or all data.
+ * @placed: the data is in the region's memory already
+ * @requests: not NULL: the call that fills also reads queued requests, at most *@nr_requests
+ */
 struct run {
 	uint64_t first;
 	uint64_t nr;
 	bool zero;
 	bool placed;
-	/* Not NULL: requests that are queued come along (room for *nr_requests). */
 	struct postcopy_request *requests;
 	size_t *nr_requests;
 };
 
 /*
- * What to do about an error of FILL or ZERO. Return: 0 to try again, 1 if the pages are dealt
- * with because the region has ended, or -errno.
+ * Decides what to do about an error of a fill. Return: 0 to try again; 1 if the region has ended,
+ * so that its pages do not matter any more; -errno if the transfer has failed.
  */
 static int fill_failed(struct transfer *t, struct region *r, const char *what, int error)
 {
@@ -43,7 +46,7 @@ static int fill_failed(struct transfer *t, struct region *r, const char *what, i
 	switch (error) {
 	case -ENOMEM:
 	case -EAGAIN:
-		/* The owner's memory cgroup may get room again; giving up would not help it. */
+		/* The memory cgroup of the owner may get room again. Giving up would not help. */
 		pthread_mutex_lock(&t->lock);
 		said = t->no_memory_said;
 		t->no_memory_said = true;
@@ -53,7 +56,7 @@ static int fill_failed(struct transfer *t, struct region *r, const char *what, i
 				  "trying again until there is (its memory cgroup may be too small)",
 				  r->id);
 		usleep(20000);
-		/* What was claimed stays so: this transfer cannot become whole. */
+		/* The pages stay claimed, so this transfer cannot become complete. */
 		if (atomic_load(&t->stopping))
 			transfer_fail(t, UMIG_INCOMPLETE);
 		return atomic_load(&t->exit_code) ? -ENOMEM : 0;
@@ -70,19 +73,17 @@ static int fill_failed(struct transfer *t, struct region *r, const char *what, i
 	}
 }
 
+/* Wakes the caller of the transfer if nothing is missing any more. */
 static void fill_wake(struct transfer *t, struct region *r)
 {
-	uint64_t one = 1;
-
-	if (pageset_is_complete(&r->set) && write(t->done_fd, &one, sizeof(one)) < 0)
-		log_error("cannot signal the end of region %" PRIu64 ": %s", r->id,
-			  strerror(errno));
+	if (pageset_is_complete(&r->set))
+		eventfd_write(t->done_fd, 1);
 }
 
-/* What the page adds to the digest. */
+/* What a page adds to the digest. */
 static uint64_t fill_sum(struct region *r, uint64_t page, const uint8_t *data)
 {
-	uint64_t sum = digest_page(data, r->offset / UMIG_PAGE_SIZE + page);
+	uint64_t sum = digest_page(data, region_first_page(r) + page);
 
 	if (r->sum) {
 		r->sum[page] = sum;
@@ -106,27 +107,26 @@ static int fill_run(struct transfer *t, struct region *r, const struct run *run,
 		    const uint8_t *data, enum fill_kind kind)
 {
 	struct postcopy_range range = {
-		.offset = r->offset + run->first * UMIG_PAGE_SIZE,
+		.offset = region_page_offset(r, run->first),
 		.length = run->nr * UMIG_PAGE_SIZE,
 	};
-	uint64_t filled;
 	int ret;
 
 	if (!run->nr)
 		return 0;
-	/* Once it is present the guest writes to it. */
+	/* Before the fill: once a page is present the guest may write to it. */
 	if (run->placed && !run->zero)
 		fill_digest(t, r, run, data);
 	do {
 		if (run->zero)
-			ret = dev_zero(r->helper, &range, 1, &filled);
+			ret = dev_zero(r->helper, &range, 1);
 		else if (run->placed)
 			ret = dev_present(r->helper, &range, 1);
 		else if (run->requests)
 			ret = dev_exchange(r->helper, range.offset, data, run->requests,
 					   run->nr_requests);
 		else
-			ret = dev_fill(r->helper, range.offset, range.length, data, &filled);
+			ret = dev_fill(r->helper, range.offset, range.length, data);
 		if (!ret)
 			break;
 		ret = fill_failed(t, r, run->zero ? "zero" : "fill", ret);
@@ -134,7 +134,7 @@ static int fill_run(struct transfer *t, struct region *r, const struct run *run,
 			return ret;
 	} while (1);
 
-	/* Otherwise the digest comes after the fill: a waiting guest goes first. */
+	/* After the fill: a waiting guest goes first. */
 	if (run->zero)
 		atomic_fetch_add(&t->digest_zero, run->nr);
 	else if (!run->placed)
@@ -145,7 +145,7 @@ static int fill_run(struct transfer *t, struct region *r, const struct run *run,
 	return 0;
 }
 
-/* The pages of bit mask @mine, in runs of equal kind. Return: as fill_data(). */
+/* Fills the pages of bit mask @mine, run by run. Return: as fill_data(). */
 static int fill_runs(struct transfer *t, struct region *r, uint64_t page, uint64_t nr,
 		     const uint8_t *data, uint64_t mine, bool placed)
 {
@@ -173,19 +173,21 @@ static int fill_runs(struct transfer *t, struct region *r, uint64_t page, uint64
 	return ret < 0 ? ret : 0;
 }
 
-/* Pages of a read that somebody else has had read too, not in bit mask @mine. */
+/*
+ * Counts the pages of a read that are not in bit mask @mine: another thread has brought them too.
+ */
 static void fill_count_repeated(struct transfer *t, uint64_t nr, uint64_t mine)
 {
 	atomic_fetch_add(&t->nr_repeated, nr - (uint64_t)__builtin_popcountll(mine));
 }
 
 /**
- * fill_data - install pages that background has brought, those that nobody has claimed yet
+ * fill_data - install those of the pages that no thread has claimed yet
  * @page: index of the first in @r
  * @nr: at most 64
  * @data: @nr pages, page-aligned
  *
- * Return: 0 also if others had claimed them; -errno if the transfer has failed.
+ * Return: 0, also if other threads had claimed them; -errno if the transfer has failed.
  */
 int fill_data(struct transfer *t, struct region *r, uint64_t page, uint64_t nr,
 	      const uint8_t *data)
@@ -199,8 +201,8 @@ int fill_data(struct transfer *t, struct region *r, uint64_t page, uint64_t nr,
 }
 
 /**
- * fill_placed - make pages present that background has received in place
- * @mine: what place_finish() said
+ * fill_placed - make pages present that are in a shared region's memory already
+ * @mine: bit i: page @page + i is claimed by the caller
  *
  * Return: as fill_data().
  */
@@ -211,21 +213,20 @@ int fill_placed(struct transfer *t, struct region *r, uint64_t page, uint64_t nr
 }
 
 /**
- * fill_demand - install a page that somebody waits for, and take along what is asked for next
- * @claimed: the caller has claimed it
+ * fill_demand - install a page for which somebody waits, and read queued requests along with it
+ * @claimed: the caller has claimed the page; otherwise it is only counted
  * @data: one page, page-aligned
- * @requests: where requests go that are queued now
- * @nr_requests: for how many there is room; how many there were
+ * @requests: where queued requests go
+ * @nr_requests: for how many there is room; afterwards how many were read
  *
- * Return: as fill_data(); -EAGAIN the page could not be had from background: try again.
+ * Return: as fill_data().
  */
 int fill_demand(struct transfer *t, struct region *r, uint64_t page, bool claimed,
 		const uint8_t *data, struct postcopy_request *requests, size_t *nr_requests)
 {
-	int mine = claimed ? 1 : place_take(t, r, page);
 	struct run run = {
 		.first = page,
-		.nr = mine > 0 ? 1 : 0,
+		.nr = claimed ? 1 : 0,
 		.zero = digest_page_is_zero(data),
 		.requests = *nr_requests ? requests : NULL,
 		.nr_requests = nr_requests,
@@ -234,8 +235,6 @@ int fill_demand(struct transfer *t, struct region *r, uint64_t page, bool claime
 
 	if (!run.nr || run.zero)
 		*nr_requests = 0;
-	if (mine < 0)
-		return -EAGAIN;
 	fill_count_repeated(t, 1, run.nr);
 	ret = fill_run(t, r, &run, data, FILL_DEMAND);
 	if (ret)
@@ -246,14 +245,14 @@ int fill_demand(struct transfer *t, struct region *r, uint64_t page, bool claime
 static int zero_flush(struct transfer *t, struct region *r, struct postcopy_range *batch,
 		      size_t nr)
 {
-	uint64_t zeroed, pages = 0;
+	uint64_t pages = 0;
 	size_t i;
 	int ret;
 
 	if (!nr)
 		return 0;
 	for (;;) {
-		ret = dev_zero(r->helper, batch, nr, &zeroed);
+		ret = dev_zero(r->helper, batch, nr);
 		if (!ret)
 			break;
 		ret = fill_failed(t, r, "zero", ret);
@@ -286,13 +285,13 @@ int fill_zero(struct transfer *t, struct region *r, const struct postcopy_range 
 	int ret;
 
 	for (i = 0; i < nr; i++) {
-		/* Round inwards: half a page of zeros says nothing about the page. */
+		/* Rounded inwards: half a page of zeros does not make the page zero. */
 		uint64_t page = (ranges[i].offset - r->offset + UMIG_PAGE_SIZE - 1) /
 			UMIG_PAGE_SIZE;
 		uint64_t end = (ranges[i].offset + ranges[i].length - r->offset) / UMIG_PAGE_SIZE;
 
 		for (; page < end; page++) {
-			uint64_t offset = r->offset + page * UMIG_PAGE_SIZE;
+			uint64_t offset = region_page_offset(r, page);
 
 			if (!pageset_claim(&r->set, page))
 				continue;
@@ -311,62 +310,4 @@ int fill_zero(struct transfer *t, struct region *r, const struct postcopy_range 
 	}
 	ret = zero_flush(t, r, batch, used);
 	return ret < 0 ? ret : 0;
-}
-
-/**
- * transfer_keep_sums - remember each page's part of the digest, so that transfer_forget() can
- * take it back; before anything is filled
- *
- * Return: 0 or -ENOMEM.
- */
-int transfer_keep_sums(struct transfer *t)
-{
-	unsigned int i;
-
-	for (i = 0; i < t->nr_regions; i++) {
-		struct region *r = &t->regions[i];
-
-		r->sum = calloc(r->set.nr_pages, sizeof(*r->sum));
-		r->data = calloc(r->set.nr_words, sizeof(*r->data));
-		if (!r->sum || !r->data)
-			return -ENOMEM;
-	}
-	return 0;
-}
-
-/**
- * transfer_forget - make pages missing again: the source has written to them since
- * @ranges: image offsets, inside @r
- *
- * Background is stopped and demand not released yet, so nobody else fills or claims.
- *
- * Return: 0 or -errno.
- */
-int transfer_forget(struct transfer *t, struct region *r, const struct postcopy_range *ranges,
-		    size_t nr)
-{
-	int ret = dev_discard(r->helper, ranges, nr);
-	size_t i;
-
-	if (ret)
-		return ret;
-	for (i = 0; i < nr; i++) {
-		uint64_t page = (ranges[i].offset - r->offset) / UMIG_PAGE_SIZE;
-		uint64_t end = page + ranges[i].length / UMIG_PAGE_SIZE;
-
-		for (; page < end; page++) {
-			uint64_t bit = 1ULL << (page % 64);
-
-			if (!pageset_is_present(&r->set, page))
-				continue;
-			if (atomic_fetch_and(&r->data[page / 64], ~bit) & bit) {
-				atomic_fetch_sub(&t->digest_sum, r->sum[page]);
-				atomic_fetch_sub(&t->digest_data, 1);
-			} else {
-				atomic_fetch_sub(&t->digest_zero, 1);
-			}
-			pageset_forget(&r->set, page);
-		}
-	}
-	return 0;
 }

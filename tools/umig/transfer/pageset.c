@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Which pages of a region are missing, and who is at work on which. */
+/* Which pages of a region are missing, and which thread works on which. */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -34,10 +34,10 @@ void pageset_destroy(struct pageset *set)
 }
 
 /**
- * pageset_load - take over what POSTCOPY_PAGES_QUERY says is present
+ * pageset_load - take over from POSTCOPY_PAGES_QUERY which pages are present
  * @bitmap: nr_words elements
  *
- * Everything else becomes missing, unclaimed and unassigned; no other thread may use @set.
+ * All other pages become missing, unclaimed and unassigned. No other thread may use @set.
  */
 void pageset_load(struct pageset *set, const uint64_t *bitmap)
 {
@@ -52,7 +52,7 @@ void pageset_load(struct pageset *set, const uint64_t *bitmap)
 	atomic_store(&set->nr_present, nr);
 }
 
-/* Return: true for the one caller that is to fill page @index. */
+/* Return: true: the caller, and no other thread, fills page @index. */
 bool pageset_claim(struct pageset *set, uint64_t index)
 {
 	uint64_t bit = 1ULL << (index % 64);
@@ -65,7 +65,7 @@ bool pageset_is_claimed(const struct pageset *set, uint64_t index)
 	return atomic_load(&set->claimed[index / 64]) & (1ULL << (index % 64));
 }
 
-/* The caller has claimed page @index and cannot bring it. */
+/* The caller has claimed page @index and cannot fill it. */
 void pageset_unclaim(struct pageset *set, uint64_t index)
 {
 	atomic_fetch_and(&set->claimed[index / 64], ~(1ULL << (index % 64)));
@@ -81,7 +81,7 @@ void pageset_set_present(struct pageset *set, uint64_t index, uint64_t nr)
 	atomic_fetch_add(&set->nr_present, nr);
 }
 
-/* A present page is missing again, free for whoever claims it; no other thread may use @set. */
+/* A present page becomes missing and unclaimed. No other thread may use @set. */
 void pageset_forget(struct pageset *set, uint64_t index)
 {
 	atomic_fetch_and(&set->present[index / 64], ~(1ULL << (index % 64)));
@@ -106,9 +106,7 @@ static uint64_t pageset_free_word(const struct pageset *set, uint64_t word)
 }
 
 /**
- * pageset_find - the first page in [@from, @end) that nobody has brought or is bringing
- *
- * Pages that demand reads count as free: demand may be slower, and the claim settles it.
+ * pageset_find - the first free page in [@from, @end): not claimed, and no thread reads it
  *
  * Return: its index, or @end if there is none.
  */
@@ -143,7 +141,7 @@ static bool pageset_is_free(const struct pageset *set, uint64_t index)
 
 /*
  * Return: how many pages from @index on are free and may be read at once, at most @max. An
- * unreadable one is alone.
+ * unreadable page is read by itself.
  */
 uint64_t pageset_run(const struct pageset *set, uint64_t index, uint64_t max)
 {
@@ -171,7 +169,7 @@ uint64_t pageset_find_back(const struct pageset *set, uint64_t end)
 	return 0;
 }
 
-/* As pageset_run(), of the pages that end at @end. */
+/* As pageset_run(), for the pages that end at @end. */
 uint64_t pageset_run_back(const struct pageset *set, uint64_t end, uint64_t max)
 {
 	uint64_t nr = 0;
@@ -184,7 +182,7 @@ uint64_t pageset_run_back(const struct pageset *set, uint64_t end, uint64_t max)
 	return nr;
 }
 
-/* Return: true if one of these pages was not known as unreadable. */
+/* Return: true if one of these pages was not known to be unreadable. */
 bool pageset_set_unreadable(struct pageset *set, uint64_t index, uint64_t nr)
 {
 	bool news = false;
@@ -198,7 +196,7 @@ bool pageset_set_unreadable(struct pageset *set, uint64_t index, uint64_t nr)
 	return news;
 }
 
-/* Return: how many unreadable pages have not come after all. */
+/* Return: how many unreadable pages are still missing. */
 uint64_t pageset_nr_unreadable(const struct pageset *set)
 {
 	uint64_t i, nr = 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Which pages of a region are missing, and who is at work on which. */
+/* Which pages of a region are missing, and which thread works on which. */
 #ifndef UMIG_PAGESET_H
 #define UMIG_PAGESET_H
 
@@ -7,18 +7,19 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "lib/lib.h"
+
 /**
  * struct pageset - four bits for each page of one region
  * @nr_pages: set once
  * @nr_present: set bits in @present; pages are counted after they are filled
- * @claimed: exactly one thread gets to fill a page: the one that sets its bit here. So a page is
- *	installed once, by umig, with the very bytes that went into the digest, whichever of demand
- *	and background brings it first.
+ * @claimed: only the thread that sets a page's bit fills the page. So umig installs a page once,
+ *	with the bytes that went into the digest, whether demand or background brings it first.
  * @present: the fill is done
- * @assigned: somebody is reading it, so background leaves it out; changed only under the caller's
- *	lock. If that is background, in a shared region, it has claimed the page, too (place.c).
- * @unreadable: the source has answered a read of it with an error; under the caller's lock too.
- *	Such a page is read by itself from then on, so that it keeps no other from coming.
+ * @assigned: a thread is reading the page, so background leaves it out. Changed only under the
+ *	caller's lock. In a shared region background claims the page, too (place.c).
+ * @unreadable: the source has answered a read of the page with an error. Changed only under the
+ *	caller's lock. Such a page is read by itself from then on, and delays no other page.
  */
 struct pageset {
 	_Atomic uint64_t nr_present;

@@ -1,24 +1,30 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Shared regions: background receives pages where they will stay.
+ * Where the pages of a read land, in a private region and in a shared one.
  *
- * It claims them before it receives into them, and they stay missing until the reply was whole:
- * half a reply is never readable, and is written over by whoever comes next. What is present is the
- * guest's and is never written to again.
+ * Private: the thread's own buffer. From there fill_data() copies the pages that are still missing
+ * into the guest, so a page is claimed only when it is filled, and demand may be faster.
  *
- * Demand does not wait for ever for what background has in flight: it reads the page for itself,
- * into a buffer. If it has its answer first it takes the page: in the mapping that background
- * receives into the page is replaced by memory that means nothing. When mmap() returns no processor
- * writes to the old page any more, so what comes for it later ends there.
+ * Shared: the region's own memory, in which the pages stay. Background claims the pages before it
+ * receives into them. They stay missing until the whole reply has arrived: half a reply is never
+ * readable, and the next read overwrites it. A page that is present belongs to the guest and is
+ * never written to again.
  *
- * claimed and assigned: background is receiving it; claimed alone: it is being installed, or was.
+ * Demand does not wait for ever for a page that background has in flight. It reads the page itself,
+ * into a buffer. If its answer comes first, demand takes the page: in the mapping that background
+ * receives into, anonymous memory replaces the page. Once mmap() has returned no processor writes
+ * to the old page any more, so what still comes for it ends in memory that nobody reads.
+ *
+ * In a shared region: claimed and assigned, background is receiving the page; claimed alone, the
+ * page is being installed, or was.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <sys/mman.h>
 
-#include "device/dev.h"
-#include "lib/umig.h"
+#include "device/device.h"
+#include "lib/lib.h"
+#include "transfer/fill.h"
 #include "transfer/place.h"
 
 #define HUGE_PAGE	(2ULL << 20)
@@ -28,7 +34,9 @@ static uint8_t *place_address(const struct region *r, uint64_t page)
 	return r->memory + page * UMIG_PAGE_SIZE;
 }
 
-/* Addresses at which the file's huge pages can be mapped as such. Return: NULL: there are none. */
+/*
+ * Reserves addresses at which huge pages of the file can be mapped as such. Return: NULL or them.
+ */
 static uint8_t *place_reserve(const struct region *r)
 {
 	uint8_t *base = mmap(NULL, r->length + HUGE_PAGE, PROT_NONE,
@@ -43,7 +51,7 @@ static uint8_t *place_reserve(const struct region *r)
 	return base + skip;
 }
 
-/* Also where demand has taken pages: then all is one mapping again. Return: 0 or -errno. */
+/* Maps the region's memory, also where demand has replaced it. Return: 0 or -errno. */
 static int place_map_pages(struct region *r, uint64_t page, uint64_t nr)
 {
 	uint64_t length = nr * UMIG_PAGE_SIZE;
@@ -51,12 +59,12 @@ static int place_map_pages(struct region *r, uint64_t page, uint64_t nr)
 
 	if (!dev_map(r->helper, r->offset + page * UMIG_PAGE_SIZE, length, memory))
 		return -errno;
-	/* One fault for 512 pages; whether there are huge pages is for the kernel to say. */
+	/* One fault for 512 pages if the kernel has a huge page. */
 	madvise(memory, length, MADV_HUGEPAGE);
 	return 0;
 }
 
-/* Nothing is in flight. Return: 0 or -errno. */
+/* Maps a shared region. Nothing may be in flight. Return: 0 or -errno. */
 int place_map(struct region *r)
 {
 	if (!r->memory)
@@ -72,60 +80,98 @@ void place_unmap(struct region *r)
 }
 
 /**
- * place_claim - pages that background is going to receive into
+ * place_claim - take pages for a read of background
  * @nr: at most PLACE_PAGES
  *
  * Context: under the transfer's lock.
- * Return: how many, from @page on, are the caller's; they are assigned to it.
+ * Return: how many pages from @page on the caller may read; they are assigned to it. Fewer than
+ * @nr if demand has just claimed one.
  */
 uint64_t place_claim(struct region *r, uint64_t page, uint64_t nr)
 {
-	uint64_t i;
+	uint64_t i = nr;
 
-	for (i = 0; i < nr && pageset_claim(&r->set, page + i); i++)
-		;
+	if (r->memory) {
+		for (i = 0; i < nr && pageset_claim(&r->set, page + i); i++)
+			;
+	}
 	pageset_assign(&r->set, page, i);
 	return i;
 }
 
-/**
- * place_finish - a read has come to its end: nothing is received any more
- *
- * Context: under the transfer's lock.
- * Return: bit i: page @page + i is still the caller's, and nobody takes it any more; the others
- * are demand's.
+/* Return: where to receive claimed pages. @buffer: of the caller, for a private region. */
+uint8_t *place_buffer(const struct region *r, uint64_t page, uint8_t *buffer)
+{
+	return r->memory ? place_address(r, page) : buffer;
+}
+
+/*
+ * Shared: a read has ended, and nothing is received any more. Return: bit i: page @page + i is
+ * still the caller's, and no other thread takes it; the other pages are demand's.
  */
-uint64_t place_finish(struct region *r, uint64_t page, uint64_t nr)
+static uint64_t place_finish(struct region *r, uint64_t page, uint64_t nr)
 {
 	uint64_t mine = 0, i;
 
 	for (i = 0; i < nr; i++)
 		mine |= (uint64_t)pageset_is_assigned(&r->set, page + i) << i;
 	pageset_give_back(&r->set, page, nr);
-	/* Should it fail, nobody minds: what demand has taken is never received again. */
+	/* May fail: a page that demand has taken is never received again. */
 	if ((uint64_t)__builtin_popcountll(mine) != nr)
 		place_map_pages(r, page, nr);
 	return mine;
 }
 
-/* The same, and the pages did not come. */
+/**
+ * place_land - background has received pages that it claimed: make them present
+ * @data: what place_buffer() returned
+ *
+ * Context: takes the transfer's lock.
+ */
+void place_land(struct transfer *t, struct region *r, uint64_t page, uint64_t nr,
+		const uint8_t *data)
+{
+	uint64_t mine;
+
+	if (r->memory) {
+		pthread_mutex_lock(&t->lock);
+		mine = place_finish(r, page, nr);
+		pthread_mutex_unlock(&t->lock);
+		fill_placed(t, r, page, nr, mine);
+		return;
+	}
+	fill_data(t, r, page, nr, data);
+	pthread_mutex_lock(&t->lock);
+	pageset_give_back(&r->set, page, nr);
+	pthread_mutex_unlock(&t->lock);
+}
+
+/**
+ * place_abandon - the pages of a read of background did not come: give them back
+ *
+ * Context: under the transfer's lock. Nothing is received any more.
+ */
 void place_abandon(struct region *r, uint64_t page, uint64_t nr)
 {
-	uint64_t mine = place_finish(r, page, nr), i;
+	uint64_t mine, i;
 
+	if (!r->memory) {
+		pageset_give_back(&r->set, page, nr);
+		return;
+	}
+	mine = place_finish(r, page, nr);
 	for (i = 0; i < nr; i++) {
 		if (mine & (1ULL << i))
 			pageset_unclaim(&r->set, page + i);
 	}
 }
 
-/**
- * place_take - demand has a page that somebody else has claimed
- *
- * Return: 1 it is the caller's now, background's data will not get there any more; 0 it is being
- * installed or present; -errno it stays background's.
+/*
+ * Demand has a page that another thread has claimed. Return: 1 the page is demand's now, and what
+ * background receives does not get there any more; 0 the page is being installed or present; -errno
+ * the page stays background's.
  */
-int place_take(struct transfer *t, struct region *r, uint64_t page)
+static int place_take(struct transfer *t, struct region *r, uint64_t page)
 {
 	int ret = 0;
 
@@ -143,4 +189,24 @@ int place_take(struct transfer *t, struct region *r, uint64_t page)
 	}
 	pthread_mutex_unlock(&t->lock);
 	return ret;
+}
+
+/**
+ * place_land_demand - demand has received a page: make it present unless background is faster
+ * @claimed: demand has claimed the page
+ * @requests, @nr_requests: as fill_demand()
+ *
+ * Context: takes the transfer's lock.
+ * Return: as fill_demand(); -EAGAIN the page could not be taken from background: try again.
+ */
+int place_land_demand(struct transfer *t, struct region *r, uint64_t page, bool claimed,
+		      const uint8_t *data, struct postcopy_request *requests, size_t *nr_requests)
+{
+	int mine = claimed ? 1 : place_take(t, r, page);
+
+	if (mine < 0) {
+		*nr_requests = 0;
+		return -EAGAIN;
+	}
+	return fill_demand(t, r, page, mine, data, requests, nr_requests);
 }

@@ -1,26 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0
-/* One connection to the source: an NBD export that is read, never written. */
+/* One connection to the source: an NBD export that is only read. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <limits.h>
 #include <inttypes.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
-#include "lib/umig.h"
+#include "lib/lib.h"
 #include "transfer/source.h"
 #include "wire/tls.h"
+#include "wire/wire.h"
 
 static bool source_is_dead(struct source *s)
 {
 	return nbd_aio_is_dead(s->nbd) || nbd_aio_is_closed(s->nbd);
 }
 
-/* Keeps libnbd's words for the message and returns its errno. */
+/* Keeps libnbd's words for the message. Return: libnbd's -errno. */
 static int source_failed(struct source *s, int fallback)
 {
 	int err = nbd_get_errno();
@@ -30,23 +29,9 @@ static int source_failed(struct source *s, int fallback)
 	return -(err ? err : fallback);
 }
 
-/* A peer that vanished without a word is noticed in seconds, also while nothing is asked. */
-static void source_keepalive(int fd)
-{
-	int on = 1, idle = 5, interval = 3, count = 3, timeout_ms = 15000;
-
-	/* Fails on a Unix socket, where none of it is needed. */
-	if (setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle)))
-		return;
-	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
-	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
-	setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof(timeout_ms));
-}
-
 static int source_wait_ready(struct source *s, int stop_fd, unsigned int timeout_ms)
 {
-	uint64_t deadline = now_ns() + timeout_ms * 1000000ULL, now;
+	uint64_t deadline = now_ns() + timeout_ms * NS_PER_MS, now;
 
 	while (!nbd_aio_is_ready(s->nbd)) {
 		struct pollfd fds[2] = {
@@ -63,7 +48,7 @@ static int source_wait_ready(struct source *s, int stop_fd, unsigned int timeout
 				 timeout_ms / 1000);
 			return -ETIMEDOUT;
 		}
-		ret = poll(fds, 2, (int)((deadline - now) / 1000000) + 1);
+		ret = poll(fds, 2, poll_ms(deadline, now, INT_MAX));
 		if (ret < 0 && errno != EINTR)
 			return -errno;
 		if (fds[1].revents)
@@ -77,7 +62,7 @@ static int source_wait_ready(struct source *s, int stop_fd, unsigned int timeout
 	return 0;
 }
 
-/* A URI without TLS is then refused, and so is a server that others pretend to be. */
+/* After this a URI without TLS is refused, and so is a server whose identity is not proved. */
 static int source_require_tls(struct source *s)
 {
 	return nbd_set_uri_allow_tls(s->nbd, LIBNBD_TLS_REQUIRE) < 0 ||
@@ -90,9 +75,9 @@ static int source_require_tls(struct source *s)
 /**
  * source_open - connect and negotiate
  * @want_status: also ask for base:allocation
- * @stop_fd: readable: give up
+ * @stop_fd: gives up when this is readable
  *
- * Return: 0; -EINVAL the URI is no good, trying again is of no use; -ECANCELED; another -errno
+ * Return: 0; -EINVAL the URI is wrong, and trying again would not help; -ECANCELED; another -errno
  * with @s->error filled in.
  */
 int source_open(struct source *s, const char *uri, bool want_status, int stop_fd,
@@ -130,7 +115,7 @@ int source_open(struct source *s, const char *uri, bool want_status, int stop_fd
 	s->size = (uint64_t)size;
 	s->has_status = want_status &&
 		nbd_can_meta_context(s->nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) > 0;
-	source_keepalive(nbd_aio_get_fd(s->nbd));
+	socket_keep_alive(nbd_aio_get_fd(s->nbd));
 	return 0;
 
 err:
@@ -138,7 +123,7 @@ err:
 	return ret;
 }
 
-/* What was in flight never completes; the caller resets its source_read structs. */
+/* What was in flight never completes. The caller resets its source_read structs. */
 void source_close(struct source *s)
 {
 	nbd_close(s->nbd);
@@ -193,7 +178,7 @@ static int read_completed(void *user_data, int *error)
 	struct source_read *r = user_data;
 
 	r->error = *error > 0 ? -*error : *error;
-	/* The server is about to end: no verdict on the page. */
+	/* The server is about to end, which says nothing about the page. */
 	if (r->error == -ESHUTDOWN)
 		r->source->shutting_down = true;
 	if (!r->error && !read_is_whole(r))
@@ -203,8 +188,8 @@ static int read_completed(void *user_data, int *error)
 }
 
 /*
- * After a request: libnbd takes one that it cannot send any more, and completes it at once with an
- * error; there is no descriptor then on which to wait for that. Return: 0 or -ECONNRESET.
+ * Called after a request. If libnbd cannot send a request any more it takes it all the same, and
+ * completes it at once with an error; then no descriptor tells of that. Return: 0 or -ECONNRESET.
  */
 static int source_asked(struct source *s, bool *in_flight)
 {
@@ -216,7 +201,7 @@ static int source_asked(struct source *s, bool *in_flight)
 	return 0;
 }
 
-/* Return: 0: @r will complete inside some source_notify(). */
+/* Return: 0: @r will complete inside a later source_notify(); -errno. */
 int source_read(struct source *s, struct source_read *r)
 {
 	nbd_chunk_callback chunk = { .callback = read_chunk, .user_data = r };
@@ -264,7 +249,7 @@ static int status_extents(void *user_data, const char *context, uint64_t offset,
 	if (strcmp(context, LIBNBD_CONTEXT_BASE_ALLOCATION) || offset != st->offset || st->covered)
 		return 0;
 	for (i = 0; i + 1 < nr_entries && offset < end; i += 2) {
-		/* The last extent may reach further than was asked. */
+		/* The last extent may reach further than the question. */
 		uint64_t length = min_u64(entries[i], end - offset);
 
 		/*
@@ -322,7 +307,7 @@ short source_events(struct source *s)
 	return events;
 }
 
-/* Return: 0, or -errno if the connection is of no use any more. */
+/* Return: 0, or -errno if the connection is of no further use. */
 int source_notify(struct source *s, short revents)
 {
 	unsigned int direction = nbd_aio_get_direction(s->nbd);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* One connection to the source: an NBD export that is read, never written. */
-#ifndef UMIG_NBD_H
-#define UMIG_NBD_H
+/* One connection to the source: an NBD export that is only read. */
+#ifndef UMIG_SOURCE_H
+#define UMIG_SOURCE_H
 
 #include <libnbd.h>
 #include <linux/postcopy.h>
@@ -14,12 +14,12 @@ struct source;
 
 /**
  * struct source_read - one read in flight
- * @source: where it was started
+ * @source: the connection on which it was started
  * @buf: page-aligned, @length bytes
- * @in_flight: between source_read() and the completion or source_close()
- * @completed: the reply is there; @error says how it ended
+ * @in_flight: from source_read() until it completes or source_close()
+ * @completed: the reply is here; @error says how the read ended
  * @error: 0: every byte of @buf came from the source
- * @chunk: parts of a structured reply. libnbd accepts a reply that leaves a gap, and fills the
+ * @chunk: the parts of a structured reply. libnbd accepts a reply that leaves a gap and fills the
  *	gap with zeros; here a gap or an overlap is -EPROTO.
  */
 struct source_read {
@@ -40,8 +40,8 @@ struct source_read {
 
 /**
  * struct source_status - one block status query in flight
- * @covered: bytes from @offset on that the answer speaks about
- * @zero: ranges of these that read as zeros, rising
+ * @covered: how many bytes from @offset on the answer is about
+ * @zero: which ranges of these read as zeros, in rising order
  */
 struct source_status {
 	uint64_t offset;

@@ -3,22 +3,16 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "device/dev.h"
+#include "device/device.h"
+#include "lib/lib.h"
 #include "lib/log.h"
-#include "lib/umig.h"
-#include "transfer/place.h"
 #include "transfer/transfer.h"
-
-/* So many pages before a page that somebody waits for come with those behind it. */
-#define FOLLOW_BEFORE	8ULL
-
-/* Two faults no further apart than that may be those of one who goes through memory. */
-#define FOLLOW_NEAR	64ULL
 
 int transfer_init(struct transfer *t, const char *uri)
 {
@@ -40,76 +34,7 @@ int transfer_init(struct transfer *t, const char *uri)
 	return 0;
 }
 
-static void eventfd_set(int fd)
-{
-	uint64_t one = 1;
-
-	/* The only error, EAGAIN at 2^64 - 2, leaves it readable, which is what is wanted. */
-	if (write(fd, &one, sizeof(one)) < 0)
-		return;
-}
-
-static int region_query(struct region *r)
-{
-	uint64_t *bitmap = calloc(r->set.nr_words, sizeof(*bitmap));
-	int ret;
-
-	if (!bitmap)
-		return -ENOMEM;
-	ret = dev_query(r->helper, r->offset, r->length, bitmap);
-	if (!ret)
-		pageset_load(&r->set, bitmap);
-	free(bitmap);
-	return ret;
-}
-
-static void region_attach_failed(uint64_t id, int error)
-{
-	const char *advice = "";
-
-	if (error == -EBUSY)
-		advice = "; another helper is attached, see 'umig list'";
-	else if (error == -EPERM)
-		advice = "; run umig as the VMM's user or as root";
-	else if (error == -ENOENT || error == -ESRCH)
-		advice = "; there is no such region any more, see 'umig list'";
-	log_error("cannot attach to region %" PRIu64 ": %s%s", id, strerror(-error), advice);
-}
-
-static int region_attach(struct transfer *t, struct region *r, uint64_t id)
-{
-	struct postcopy_region_info info;
-	uint64_t nr_chunks;
-	int ret;
-
-	r->id = id;
-	r->helper = dev_attach(t->context, id);
-	if (r->helper < 0) {
-		ret = r->helper;
-		goto err;
-	}
-	ret = dev_region_info(r->helper, 0, &info);
-	if (ret)
-		goto err;
-	r->offset = info.out_offset;
-	r->length = info.out_length;
-	ret = pageset_init(&r->set, r->length / UMIG_PAGE_SIZE);
-	if (ret)
-		goto err;
-	nr_chunks = (r->set.nr_pages + CHUNK_PAGES - 1) / CHUNK_PAGES;
-	r->chunk = calloc(nr_chunks, sizeof(*r->chunk));
-	ret = r->chunk ? region_query(r) : -ENOMEM;
-	if (!ret && info.out_region_flags & POSTCOPY_REGION_SHARED)
-		ret = place_map(r);
-	if (ret)
-		goto err;
-	return 0;
-err:
-	region_attach_failed(id, ret);
-	return ret;
-}
-
-/* Two regions that hold the same image offsets would need two images. */
+/* Two regions that overlap in the RAM image would need two images. */
 static int transfer_check_overlap(const struct transfer *t)
 {
 	unsigned int i, j;
@@ -151,7 +76,7 @@ int transfer_attach(struct transfer *t, int context, const uint64_t *ids, unsign
 		t->regions[i].helper = -1;
 	for (i = 0; i < nr_ids; i++) {
 		t->nr_regions = i + 1;
-		ret = region_attach(t, &t->regions[i], ids[i]);
+		ret = region_attach(&t->regions[i], t->context, ids[i]);
 		if (ret)
 			return ret;
 		if (atomic_load(&t->regions[i].set.nr_present))
@@ -169,7 +94,7 @@ static int transfer_start(struct transfer *t, pthread_t *thread, void *(*fn)(voi
 	return -ret;
 }
 
-/* Demand connects and collects requests, and answers them after transfer_release(). */
+/* Demand connects and collects requests. It answers them after transfer_release(). */
 int transfer_start_demand(struct transfer *t)
 {
 	int ret = transfer_start(t, &t->demand, demand_thread);
@@ -179,21 +104,21 @@ int transfer_start_demand(struct transfer *t)
 }
 
 /*
- * From here on the source's contents are final. Before, they may still change, and a page read
- * now would be wrong for ever.
+ * The contents of the source are final from here on. A page read before might have changed since,
+ * and would be wrong for ever.
  */
 void transfer_release(struct transfer *t)
 {
-	eventfd_set(t->release_fd);
+	eventfd_write(t->release_fd, 1);
 }
 
 int transfer_start_background(struct transfer *t)
 {
-	uint64_t value;
+	eventfd_t value;
 	int ret = 0;
 
-	/* It may have been stopped before. */
-	if (read(t->background_stop_fd, &value, sizeof(value)) < 0 && errno != EAGAIN)
+	/* Background may have been stopped before. */
+	if (eventfd_read(t->background_stop_fd, &value) && errno != EAGAIN)
 		return -errno;
 	atomic_store(&t->stopping, false);
 	if (!atomic_load(&t->background_started_ns))
@@ -207,30 +132,30 @@ int transfer_start_background(struct transfer *t)
 	return ret;
 }
 
-/* What is in flight is dropped: after this no read that was begun before it fills a page. */
+/* Drops what is in flight: no read that was begun before this call fills a page after it. */
 void transfer_stop_background(struct transfer *t)
 {
 	atomic_store(&t->stopping, true);
-	eventfd_set(t->background_stop_fd);
+	eventfd_write(t->background_stop_fd, 1);
 	while (t->nr_background)
 		pthread_join(t->background[--t->nr_background], NULL);
 	/* Demand goes on. */
 	atomic_store(&t->stopping, false);
 }
 
-/* At any time; 0: no limit. */
+/* @rate: bytes per second, 0: no limit. May be called at any time. */
 void transfer_set_rate(struct transfer *t, uint64_t rate)
 {
 	pthread_mutex_lock(&t->lock);
 	atomic_store(&t->rate, rate);
-	/* What the old rate has put off is due under the new one. */
+	/* A read that the old rate has put off is due now. */
 	t->next_read_ns = 0;
 	pthread_mutex_unlock(&t->lock);
 }
 
 void transfer_stop(struct transfer *t)
 {
-	eventfd_set(t->stop_fd);
+	eventfd_write(t->stop_fd, 1);
 	transfer_stop_background(t);
 	atomic_store(&t->stopping, true);
 	if (t->demand_started)
@@ -238,22 +163,13 @@ void transfer_stop(struct transfer *t)
 	t->demand_started = false;
 }
 
-/* The threads are stopped. Detaches. */
+/* Detaches. The threads must be stopped. */
 void transfer_destroy(struct transfer *t)
 {
 	unsigned int i;
 
-	for (i = 0; i < t->nr_regions; i++) {
-		struct region *r = &t->regions[i];
-
-		place_unmap(r);
-		pageset_destroy(&r->set);
-		free(r->chunk);
-		free(r->sum);
-		free((void *)r->data);
-		if (r->helper >= 0)
-			dev_detach(r->helper);
-	}
+	for (i = 0; i < t->nr_regions; i++)
+		region_detach(&t->regions[i]);
 	free(t->regions);
 	free(t->faults);
 	if (t->context >= 0)
@@ -277,18 +193,15 @@ bool transfer_is_complete(const struct transfer *t)
 	return true;
 }
 
-/* What is missing is asked of the kernel again. */
-static int region_start_over(struct transfer *t, struct region *r)
+/* The module misses pages that were thought present. Return: 0 or -errno. */
+static int transfer_start_over(struct transfer *t, struct region *r)
 {
 	bool filling = t->nr_background;
 	int ret;
 
 	transfer_stop_background(t);
 	pthread_mutex_lock(&t->lock);
-	ret = region_query(r);
-	/* Nothing that demand has ever taken may be received where it is not seen. */
-	if (!ret && r->memory)
-		ret = place_map(r);
+	ret = region_start_over(r);
 	pthread_mutex_unlock(&t->lock);
 	return !ret && filling ? transfer_start_background(t) : ret;
 }
@@ -296,8 +209,8 @@ static int region_start_over(struct transfer *t, struct region *r)
 /**
  * transfer_convert - turn the regions into ordinary memory; demand may still run
  *
- * Return: 0; -EAGAIN the kernel misses pages that were thought present: they are missing here
- * too now, call again when complete; another -errno, having said why.
+ * Return: 0; -EAGAIN the module misses pages that were thought present: they are read again, and
+ * the caller tries again when the transfer is complete; another -errno, having said why.
  */
 int transfer_convert(struct transfer *t)
 {
@@ -308,7 +221,7 @@ int transfer_convert(struct transfer *t)
 		uint64_t nr_missing = 0;
 		int ret;
 
-		/* Who maps a shared region later needs its context. */
+		/* A process that maps a shared region later needs its context. */
 		ret = dev_convert(r->helper, r->memory ? 0 : POSTCOPY_CONVERT_RETIRE_CONTEXT,
 				  &nr_missing);
 		if (ret == -EALREADY || !ret)
@@ -316,7 +229,7 @@ int transfer_convert(struct transfer *t)
 		if (ret == -EBUSY) {
 			log_info("region %" PRIu64 " still misses %" PRIu64 " pages, going on",
 				 r->id, nr_missing);
-			ret = region_start_over(t, r);
+			ret = transfer_start_over(t, r);
 			return ret ? ret : -EAGAIN;
 		}
 		if (ret == -ESRCH) {
@@ -331,17 +244,17 @@ int transfer_convert(struct transfer *t)
 	return 0;
 }
 
-/* The first reason counts. */
+/* Ends the transfer with @exit_code. The first reason counts. */
 void transfer_fail(struct transfer *t, int exit_code)
 {
 	int none = 0;
 
 	atomic_compare_exchange_strong(&t->exit_code, &none, exit_code);
-	eventfd_set(t->done_fd);
+	eventfd_write(t->done_fd, 1);
 }
 
 /* The digest of what this transfer has filled. */
-void transfer_digest(const struct transfer *t, struct digest *out)
+static void transfer_digest(const struct transfer *t, struct digest *out)
 {
 	out->nr_zero = atomic_load(&t->digest_zero);
 	out->nr_data = atomic_load(&t->digest_data);
@@ -368,6 +281,37 @@ uint64_t transfer_present_pages(const struct transfer *t)
 	return nr;
 }
 
+/* Return: why the transfer cannot go on (enum umig_exit), 0 as long as it can. */
+int transfer_exit_code(const struct transfer *t)
+{
+	return atomic_load(&t->exit_code);
+}
+
+/**
+ * transfer_agrees - did what came agree with what was to come?
+ * @want: counts and digest of the RAM image
+ * @why: gets the difference, for a message
+ *
+ * If pages were present before this transfer began, its digest does not cover them, and only the
+ * number of pages is compared.
+ *
+ * Return: true if they agree.
+ */
+bool transfer_agrees(const struct transfer *t, const struct digest *want, char *why, size_t size)
+{
+	struct digest got;
+
+	transfer_digest(t, &got);
+	if (want->nr_zero + want->nr_data == transfer_total_pages(t) &&
+	    (!t->whole_view || digest_equals(&got, want)))
+		return true;
+	snprintf(why, size, "the contents differ: %" PRIu64 " data and %" PRIu64
+		 " zero pages with digest %016" PRIx64 " came instead of %" PRIu64 ", %" PRIu64
+		 " and %016" PRIx64 "; nothing is converted, keep both sides for inspection",
+		 got.nr_data, got.nr_zero, got.sum, want->nr_data, want->nr_zero, want->sum);
+	return false;
+}
+
 /* Is the export large enough? If not, the transfer fails. */
 bool transfer_fits(struct transfer *t, const struct source *s)
 {
@@ -389,14 +333,14 @@ bool transfer_fits(struct transfer *t, const struct source *s)
 	return true;
 }
 
-/* After POLLHUP, ESRCH or EALREADY. Return: true if the region has really ended. */
+/* Called after POLLHUP, ESRCH or EALREADY. Return: true if the region has really ended. */
 bool transfer_region_ended(struct transfer *t, struct region *r)
 {
 	struct postcopy_region_info info;
 	int ret = dev_region_info(r->helper, 0, &info);
 
 	if (!ret && info.out_state == POSTCOPY_REGION_CONVERTED) {
-		eventfd_set(t->done_fd);
+		eventfd_write(t->done_fd, 1);
 		return true;
 	}
 	if (!ret && info.out_state != POSTCOPY_REGION_DEAD)
@@ -414,8 +358,8 @@ bool transfer_region_ended(struct transfer *t, struct region *r)
 	return true;
 }
 
-/* Says once that the source is lost, for whichever thread notices first. */
-void transfer_lost(struct transfer *t, const void *who, const char *why)
+/* Says once that the source is lost. @who: the connection that noticed. */
+void transfer_source_lost(struct transfer *t, const void *who, const char *why)
 {
 	bool first;
 
@@ -432,7 +376,7 @@ void transfer_lost(struct transfer *t, const void *who, const char *why)
 			  t->uri, why);
 }
 
-void transfer_back(struct transfer *t, const void *who)
+void transfer_source_back(struct transfer *t, const void *who)
 {
 	bool back;
 
@@ -445,7 +389,7 @@ void transfer_back(struct transfer *t, const void *who)
 		log_info("the source %s is back", t->uri);
 }
 
-/* With --json: kept until progress_show() prints them. */
+/* With --json, keeps the fault until progress_show() prints it. */
 void transfer_note_fault(struct transfer *t, uint64_t offset, uint64_t ns)
 {
 	if (!t->json)
@@ -458,47 +402,10 @@ void transfer_note_fault(struct transfer *t, uint64_t offset, uint64_t ns)
 	pthread_mutex_unlock(&t->lock);
 }
 
-/* Is @page a little before the nearest of the last faults? */
-static bool transfer_goes_back(const struct region *r, uint64_t page)
-{
-	uint64_t nearest = FOLLOW_NEAR + 1;
-	bool back = false;
-	unsigned int i;
-
-	for (i = 0; i < min_u64(r->nr_faults, FOLLOW_FAULTS); i++) {
-		uint64_t other = r->fault[i];
-		uint64_t distance = other > page ? other - page : page - other;
-
-		if (distance && distance < nearest) {
-			nearest = distance;
-			back = other > page;
-		}
-	}
-	return back;
-}
-
 /*
- * Somebody waits for @page of @r: what comes next in the background is what is around it, most of
- * it behind (the bubble of Hines and Gopalan, VEE 2009, which programs make lopsided); what is
- * before it if somebody seems to go backwards (as the kernel's readahead from swap,
- * swap_vma_readahead(), tells it). Several vCPUs each go their own way, often near each other.
- */
-void transfer_follow(struct transfer *t, struct region *r, uint64_t page)
-{
-	pthread_mutex_lock(&t->lock);
-	t->cursor_back = transfer_goes_back(r, page);
-	r->fault[r->nr_faults++ % FOLLOW_FAULTS] = page;
-	t->cursor_region = (unsigned int)(r - t->regions);
-	t->cursor_page = t->cursor_back ? page : page - min_u64(page, FOLLOW_BEFORE);
-	/* Without memory it is a shorter list. */
-	if (t->record && working_set_add(t->record, r->offset / UMIG_PAGE_SIZE + page))
-		t->record = NULL;
-	pthread_mutex_unlock(&t->lock);
-}
-
-/*
- * Demand reads @page of @r: background leaves it out until transfer_unreserve(). Return: false:
- * background is reading or installing it, and @awaited_fd tells when a read is over.
+ * Demand wants to read @page of @r. Return: true: background leaves the page out until
+ * transfer_unreserve(); false: background is reading or installing the page, and @awaited_fd tells
+ * when a read is over.
  */
 bool transfer_reserve(struct transfer *t, struct region *r, uint64_t page)
 {
@@ -514,15 +421,15 @@ bool transfer_reserve(struct transfer *t, struct region *r, uint64_t page)
 	return mine;
 }
 
-/* Under the lock. Background has ended a read or a query: its pages have come, or are free. */
+/* Under the lock. Background has ended a read or a query: its pages have come or are free again. */
 void transfer_read_ended(struct transfer *t)
 {
 	if (t->awaited)
-		eventfd_set(t->awaited_fd);
+		eventfd_write(t->awaited_fd, 1);
 	t->awaited = false;
 }
 
-/* Demand's read is over. */
+/* The read of demand is over. */
 void transfer_unreserve(struct transfer *t, struct region *r, uint64_t page)
 {
 	pthread_mutex_lock(&t->lock);

@@ -1,18 +1,30 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * A transfer: the regions of one VMM are filled from one source until they are whole.
+ * A transfer: the regions of one VMM are filled from one source until nothing is missing.
+ *
+ *   transfer     life cycle, and what the threads report
+ *   region       a region: helper fd, what is missing
+ *   pageset      which pages are missing, and which thread works on them
+ *   source       one NBD connection;  uplink: a thread's connection, made again when it breaks
+ *   demand       the thread that reads the pages for which somebody waits
+ *   background   the threads that read the rest;  order: what they read next;  window: how much
+ *                at once
+ *   place        where the pages of a read land, in a private or a shared region
+ *   fill         pages become present, and are counted
+ *   forget       pages become missing again
+ *   unreadable   pages that the source cannot read
+ *   working_set  the pages that a guest touched first
  *
  * Threads
- *   demand       (demand.c) one connection of its own. Reads requests, reads their pages, several
- *                at once, and fills them. For a page that is on its way in the background it
- *                waits, but not for long.
- *   background   (background.c) one connection each. Asks which ranges are zero, then reads what
- *                is still missing in large pieces, from the last fault on; never so much at once
- *                that the next fault would wait behind it.
+ *   demand       has a connection of its own. It reads requests, reads their pages, several at
+ *                once, and fills them. A page that background is already reading it waits for, but
+ *                not for long.
+ *   background   one connection each. A thread asks which ranges are zero, then reads what is still
+ *                missing in large pieces, from the last fault on; never so much at once that the
+ *                next fault would wait behind it.
  *   the caller   shows progress, waits for the end, converts.
- * A page is filled by the thread that claims it first (pageset.h); in a shared region background
- * receives it in place (place.h). Nothing is kept outside the kernel that a new umig could not ask
- * it for: kill -9 costs what was in flight.
+ * A page is filled by the thread that claims it first (pageset.h). The kernel alone knows what has
+ * arrived, and a new umig asks it: kill -9 costs only what was in flight.
  */
 #ifndef UMIG_TRANSFER_H
 #define UMIG_TRANSFER_H
@@ -24,39 +36,12 @@
 
 #include "lib/digest.h"
 #include "lib/latency.h"
-#include "transfer/pageset.h"
+#include "lib/lib.h"
+#include "transfer/region.h"
 #include "transfer/source.h"
 #include "transfer/working_set.h"
 
-/* How much one block status query asks about. */
-#define CHUNK_PAGES	16384ULL
-
 #define MAX_CONNECTIONS	16
-
-/* Of so many faults it is remembered where they were: some for each of a few vCPUs. */
-#define FOLLOW_FAULTS	16
-
-/* Bit 31 of a chunk's entry: a query is in flight; the rest: how many of its pages are known. */
-#define CHUNK_ASKED	(1U << 31)
-
-/*
- * @data, @sum: for transfer_forget(), NULL unless transfer_keep_sums() was called.
- * @memory: of a shared region, for place.c; NULL if it is private
- * @fault, @nr_faults: pages of the last ones, and how many there have been, for transfer_follow()
- */
-struct region {
-	_Atomic uint64_t *data;
-	uint64_t id;
-	uint64_t offset;
-	uint64_t length;
-	int helper;
-	uint8_t *memory;
-	struct pageset set;
-	uint32_t *chunk;
-	uint64_t *sum;
-	uint64_t fault[FOLLOW_FAULTS];
-	uint64_t nr_faults;
-};
 
 enum fill_kind { FILL_DEMAND, FILL_BACKGROUND, FILL_ZERO, NR_FILL_KINDS };
 
@@ -67,31 +52,38 @@ struct fault {
 	uint64_t ns;
 };
 
-/* So many are kept until they are printed; a report can do without some. */
+/* How many are kept until they are printed; a report can do without the others. */
 #define MAX_FAULTS	4096
 
 /**
  * struct transfer
  * @uri, @nr_connections, @timeout_ms: set once before the threads start
- * @rate: bytes per second of background reads, 0: no limit; transfer_set_rate() changes it
- * @paused: no background reads are started
- * @faults: answered since the last time they were printed, with @json
- * @replay: background reads these pages first, NULL: none. Set once.
- * @record: pages are added to it as they are waited for, NULL: not. Set before the threads start.
- * @lost_by, @lost_ns: who noticed that the source is lost, and when
  * @whole_view: nothing was present at the start, so the digest covers every page. Set once.
- * @no_digest: nobody will compare the digest's sum, so it is not made. Set once.
+ * @no_digest: nobody will compare the sum of the digest, so it is not made. Set once.
  * @json: events go to stdout as JSON too. Set once.
- * @stop_fd: eventfd, readable once demand is to end; never read
- * @background_stop_fd: eventfd, readable once background is to end
- * @stopping: one of the two; who waits for memory gives up
- * @release_fd: eventfd, readable once demand may read pages; never read
- * @done_fd: eventfd, readable when something happened that transfer_wait() waits for
- * @awaited: demand waits for a page that is on its way in the background
+ * @replay: background reads these pages first; NULL: none. Set once.
+ *
+ * @stop_fd: eventfd that ends demand; never read
+ * @background_stop_fd: eventfd that ends background
+ * @release_fd: eventfd that lets demand read pages; never read
+ * @done_fd: eventfd, readable when the caller should look at the transfer again
  * @awaited_fd: eventfd, readable when background has ended a read that demand may wait for
- * @nr_repeated: pages that came a second time: demand had waited for background long enough
- * @connected: background and demand connections that have been up at least once
+ *
+ * @cursor_region, @cursor_page, @cursor_back: where background reads next (order.c)
+ * @next_read_ns: no background read starts before it, because of @rate
+ * @awaited: demand waits for a page that background is reading
+ * @lost_by, @lost_ns: the connection that noticed first that the source is lost, and when
+ * @no_memory_said: the message about missing memory has been printed
+ * @faults, @nr_faults: answered since the last time they were printed, with @json
+ * @record: gets the pages that are waited for; NULL: nothing is recorded
+ *
+ * @rate: bytes per second of background reads, 0: no limit; transfer_set_rate() changes it
+ * @paused: no background read is started
+ * @stopping: demand or background is to end: a thread that waits for memory gives up
  * @exit_code: why the transfer cannot go on (enum umig_exit), 0 as long as it can
+ * @connected: connections that have been up at least once
+ * @nr_repeated: pages that came a second time, because demand did not wait for background any
+ * longer
  */
 struct transfer {
 	const char *uri;
@@ -154,47 +146,29 @@ int transfer_start_demand(struct transfer *t);
 void transfer_release(struct transfer *t);
 int transfer_start_background(struct transfer *t);
 void transfer_stop_background(struct transfer *t);
-int transfer_keep_sums(struct transfer *t);
-int transfer_forget(struct transfer *t, struct region *r, const struct postcopy_range *ranges,
-		    size_t nr);
 void transfer_stop(struct transfer *t);
+void transfer_destroy(struct transfer *t);
+int transfer_convert(struct transfer *t);
+void transfer_set_rate(struct transfer *t, uint64_t rate);
+void transfer_stop_recording(struct transfer *t);
+
+bool transfer_is_complete(const struct transfer *t);
+int transfer_exit_code(const struct transfer *t);
+uint64_t transfer_total_pages(const struct transfer *t);
+uint64_t transfer_present_pages(const struct transfer *t);
+bool transfer_agrees(const struct transfer *t, const struct digest *want, char *why, size_t size);
+void transfer_fail(struct transfer *t, int exit_code);
+
+/* For the threads. */
+bool transfer_fits(struct transfer *t, const struct source *s);
+bool transfer_region_ended(struct transfer *t, struct region *r);
+void transfer_source_lost(struct transfer *t, const void *who, const char *why);
+void transfer_source_back(struct transfer *t, const void *who);
 bool transfer_reserve(struct transfer *t, struct region *r, uint64_t page);
 void transfer_unreserve(struct transfer *t, struct region *r, uint64_t page);
 void transfer_read_ended(struct transfer *t);
-void transfer_stop_recording(struct transfer *t);
-void transfer_set_rate(struct transfer *t, uint64_t rate);
-void transfer_destroy(struct transfer *t);
-bool transfer_is_complete(const struct transfer *t);
-int transfer_convert(struct transfer *t);
-void transfer_fail(struct transfer *t, int exit_code);
-void transfer_digest(const struct transfer *t, struct digest *out);
-uint64_t transfer_total_pages(const struct transfer *t);
-uint64_t transfer_present_pages(const struct transfer *t);
-uint64_t transfer_unreadable_pages(struct transfer *t);
-bool transfer_fits(struct transfer *t, const struct source *s);
-
-/* For the threads. */
-bool transfer_region_ended(struct transfer *t, struct region *r);
-void transfer_lost(struct transfer *t, const void *who, const char *why);
-void transfer_back(struct transfer *t, const void *who);
-void transfer_unreadable(struct transfer *t, struct region *r, uint64_t page, uint64_t nr,
-			 int error);
-void transfer_follow(struct transfer *t, struct region *r, uint64_t page);
 void transfer_note_fault(struct transfer *t, uint64_t offset, uint64_t ns);
-int fill_data(struct transfer *t, struct region *r, uint64_t page, uint64_t nr,
-	      const uint8_t *data);
-int fill_placed(struct transfer *t, struct region *r, uint64_t page, uint64_t nr, uint64_t mine);
-int fill_demand(struct transfer *t, struct region *r, uint64_t page, bool claimed,
-		const uint8_t *data, struct postcopy_request *requests, size_t *nr_requests);
-int fill_zero(struct transfer *t, struct region *r, const struct postcopy_range *ranges,
-	      size_t nr);
 void *demand_thread(void *arg);
 void *background_thread(void *arg);
-
-/* Bounded back-off, 100 ms ... 5 s. */
-static inline uint64_t backoff_next_ms(uint64_t ms)
-{
-	return ms ? (ms * 2 > 5000 ? 5000 : ms * 2) : 100;
-}
 
 #endif

@@ -5,17 +5,18 @@
 #include <poll.h>
 
 #include "lib/log.h"
-#include "lib/umig.h"
+#include "lib/backoff.h"
+#include "lib/lib.h"
 #include "transfer/uplink.h"
 
-/* The next thing that may fail again comes later: 100 ms ... 5 s. */
+/* Puts off the next attempt, each time for longer. */
 void uplink_back_off(struct uplink *u)
 {
-	u->backoff_ms = backoff_next_ms(u->backoff_ms);
-	u->retry_at_ns = now_ns() + u->backoff_ms * 1000000ULL;
+	u->backoff_ms = backoff_next_ms(u->backoff_ms, BACKOFF_FIRST_MS, BACKOFF_MOST_MS);
+	u->retry_at_ns = now_ns() + u->backoff_ms * NS_PER_MS;
 }
 
-/* What was in flight never completes, nothing is received any more. */
+/* What was in flight never completes, and nothing is received any more. */
 void uplink_close(struct uplink *u)
 {
 	if (u->connected)
@@ -26,16 +27,16 @@ void uplink_close(struct uplink *u)
 void uplink_lost(struct uplink *u, const char *why)
 {
 	uplink_close(u);
-	transfer_lost(u->t, u, why);
+	transfer_source_lost(u->t, u, why);
 	uplink_back_off(u);
 }
 
 /**
- * uplink_connect - connect if it is not, and if it is time
- * @want_status: it is to be asked for block status
- * @stop_fd: readable: give up
+ * uplink_connect - connect, unless it is connected or the time has not come yet
+ * @want_status: block status will be asked for
+ * @stop_fd: gives up when this is readable
  *
- * A source that is of no use at all fails the transfer; otherwise it is tried again later.
+ * A source that can never be used fails the transfer. Any other failure is tried again later.
  */
 void uplink_connect(struct uplink *u, bool want_status, int stop_fd)
 {
@@ -66,7 +67,7 @@ void uplink_connect(struct uplink *u, bool want_status, int stop_fd)
 		u->retry_at_ns = UINT64_MAX;
 		return;
 	}
-	transfer_back(t, u);
+	transfer_source_back(t, u);
 	if (u->was_connected)
 		atomic_fetch_add(&t->nr_reconnects, 1);
 	else
@@ -74,7 +75,7 @@ void uplink_connect(struct uplink *u, bool want_status, int stop_fd)
 	u->was_connected = true;
 }
 
-/* What poll() is to wait for; nothing if it is not connected. */
+/* Fills in what poll() waits for: nothing if it is not connected. */
 void uplink_poll(struct uplink *u, struct pollfd *fd)
 {
 	*fd = (struct pollfd){ .fd = -1 };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* One thread's connection to the source, made again for as long as it takes. */
+/* One thread's connection to the source, made again whenever it breaks. */
 #ifndef UMIG_UPLINK_H
 #define UMIG_UPLINK_H
 
@@ -12,8 +12,8 @@
 
 /**
  * struct uplink
- * @source: of use while @connected
- * @retry_at_ns: nothing is to be tried before; UINT64_MAX: never
+ * @source: valid while @connected
+ * @retry_at_ns: the next attempt is not before this; UINT64_MAX: never
  * @backoff_ms: the last pause; 0 after a success
  */
 struct uplink {

@@ -2,20 +2,17 @@
 /* The pages a guest touched first: in memory, and as a JSON file beside the RAM image. */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <fcntl.h>
 #include <jansson.h>
-#include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "lib/log.h"
-#include "lib/umig.h"
+#include "lib/json_file.h"
+#include "lib/lib.h"
 #include "transfer/working_set.h"
 
 #define WORKING_SET_VERSION	1
-/* A page that continues one of so many of the last runs becomes part of it. */
+/* A page that continues one of this many recent runs becomes part of that run. */
 #define WORKING_SET_RECENT	16
 
 static int working_set_append(struct working_set *ws, uint64_t first, uint64_t nr)
@@ -33,7 +30,7 @@ static int working_set_append(struct working_set *ws, uint64_t first, uint64_t n
 	return 0;
 }
 
-/* One more page has been touched. Return: 0 or -ENOMEM. */
+/* Adds a page that was touched. Return: 0 or -ENOMEM. */
 int working_set_add(struct working_set *ws, uint64_t page)
 {
 	size_t i;
@@ -79,37 +76,21 @@ static json_t *working_set_json(const struct working_set *ws, uint64_t nr_pages)
 }
 
 /**
- * working_set_save - whole or not at all
+ * working_set_save - write the whole file or none
  * @nr_pages: of the RAM image
  *
  * Return: 0 or -errno, having said why.
  */
 int working_set_save(const struct working_set *ws, const char *path, uint64_t nr_pages)
 {
-	json_t *o = working_set_json(ws, nr_pages);
-	char temporary[PATH_MAX];
-	int fd = -1, ret = o ? 0 : -ENOMEM;
+	int ret = json_file_save(working_set_json(ws, nr_pages), path);
 
-	if (!ret && (size_t)snprintf(temporary, sizeof(temporary), "%s.new", path) >=
-	    sizeof(temporary))
-		ret = -ENAMETOOLONG;
-	if (!ret) {
-		fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-		ret = fd < 0 ? -errno : 0;
-	}
-	if (!ret && (json_dumpfd(o, fd, JSON_COMPACT) || fsync(fd) || rename(temporary, path)))
-		ret = -(errno ? errno : EIO);
-	if (fd >= 0)
-		close(fd);
-	if (fd >= 0 && ret)
-		unlink(temporary);
-	json_decref(o);
 	if (ret)
 		log_error("cannot write the working set %s: %s", path, strerror(-ret));
 	return ret;
 }
 
-/* Return: 0, or -EINVAL if it is not what working_set_save() writes for such an image. */
+/* Return: 0, or -EINVAL if working_set_save() would not write this for such an image. */
 static int working_set_parse(struct working_set *ws, json_t *o, uint64_t nr_pages)
 {
 	json_int_t page_size, pages, first, nr;
@@ -134,10 +115,10 @@ static int working_set_parse(struct working_set *ws, json_t *o, uint64_t nr_page
 }
 
 /**
- * working_set_load - what working_set_save() has written
- * @nr_pages: of the RAM image it must be about
+ * working_set_load - read what working_set_save() has written
+ * @nr_pages: of the RAM image that the working set must belong to
  *
- * Return: 0, @ws is to be destroyed; -errno, having said why.
+ * Return: 0, and the caller destroys @ws; -errno, having said why.
  */
 int working_set_load(struct working_set *ws, const char *path, uint64_t nr_pages)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The pages a guest touched first, in that order: learned from one restore, read ahead in the next.
- * That a restored guest touches much the same pages each time, and that they are a small part of
- * its memory, is from REAP (Ustiugov et al., ASPLOS 2021).
+ * The pages that a guest touched first, in that order: recorded in one restore, read ahead in the
+ * next. The idea is from REAP (Ustiugov et al., ASPLOS 2021): a restored guest touches much the
+ * same pages each time, and they are a small part of its memory.
  */
 #ifndef UMIG_WORKING_SET_H
 #define UMIG_WORKING_SET_H
@@ -13,7 +13,7 @@
 /**
  * struct working_set - runs of pages of the RAM image
  * @nr, @room: of @run
- * @next: replay: runs before it have been read or handed out; under the transfer's lock
+ * @next: replay: the runs before it are read or being read; under the transfer's lock
  */
 struct working_set {
 	struct working_set_run {

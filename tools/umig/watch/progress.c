@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What a person or a program sees of a transfer while it runs, and at its end. */
+/* What people and programs see of a transfer while it runs, and at its end. */
 #define _GNU_SOURCE
 #include <inttypes.h>
 #include <stdio.h>
@@ -8,7 +8,8 @@
 #include <unistd.h>
 
 #include "lib/log.h"
-#include "lib/umig.h"
+#include "lib/lib.h"
+#include "transfer/unreadable.h"
 #include "watch/progress.h"
 
 #define PROGRESS_BAR_NS		200000000ULL
@@ -28,7 +29,7 @@ static double mib(uint64_t pages)
 	return (double)pages * UMIG_PAGE_SIZE / (1024.0 * 1024.0);
 }
 
-/* Is it time again? Also works out the rate since the last time, smoothed. */
+/* Is it time to show progress again? Also works out the smoothed rate since the last time. */
 static bool progress_due(struct progress *p, uint64_t present)
 {
 	uint64_t now = now_ns(), every = p->tty ? PROGRESS_BAR_NS : PROGRESS_LINE_NS;
@@ -74,7 +75,7 @@ static void progress_draw(struct progress *p, uint64_t present, uint64_t total,
 	uint64_t s;
 
 	if (present == total) {
-		/* From here on nothing moves: the mean says more than the last moment. */
+		/* Nothing moves any more: the mean rate says more than that of the last moment. */
 		s = now_ns() - p->started_ns;
 		p->rate = s ? mib(total) * 1e9 / (double)s : 0;
 		snprintf(eta, sizeof(eta), "whole");
@@ -96,14 +97,14 @@ static void progress_draw(struct progress *p, uint64_t present, uint64_t total,
 		log_info("%s", line);
 }
 
-/* For the side that only hears of it: the sender. */
+/* For the sender, which hears from the receiver how far the pages are. */
 void progress_line(struct progress *p, uint64_t present_pages, uint64_t total_pages,
 		   const char *tail)
 {
 	if (!progress_due(p, present_pages))
 		return;
 	if (p->json)
-		progress_print_json(json_pack("{s:s, s:f, s:I, s:I, s:f}", "event", "progress",
+		log_json(json_pack("{s:s, s:f, s:I, s:I, s:f}", "event", "progress",
 					      "seconds", (double)(now_ns() - p->started_ns) / 1e9,
 					      "present_pages", (json_int_t)present_pages,
 					      "total_pages", (json_int_t)total_pages,
@@ -118,7 +119,7 @@ static json_t *progress_fault(const struct progress *p, const struct fault *f)
 			 (json_int_t)f->offset, (json_int_t)f->ns);
 }
 
-/* What was answered since the last time: [seconds, offset, nanoseconds] each. */
+/* Prints the faults answered since the last time: [seconds, offset, nanoseconds] each. */
 static void progress_faults(const struct progress *p, struct transfer *t)
 {
 	struct fault *faults;
@@ -135,7 +136,7 @@ static void progress_faults(const struct progress *p, struct transfer *t)
 	for (i = 0; i < nr; i++)
 		json_array_append_new(list, progress_fault(p, &faults[i]));
 	if (nr)
-		progress_print_json(json_pack("{s:s, s:o}", "event", "faults", "faults", list));
+		log_json(json_pack("{s:s, s:o}", "event", "faults", "faults", list));
 	free(faults);
 }
 
@@ -151,7 +152,7 @@ void progress_show(struct progress *p, struct transfer *t)
 		return;
 	if (p->json) {
 		progress_faults(p, t);
-		progress_print_json(json_pack("{s:s, s:f, s:I, s:I, s:f, s:I, s:I, s:I}",
+		log_json(json_pack("{s:s, s:f, s:I, s:I, s:f, s:I, s:I, s:I}",
 					      "event", "progress", "seconds",
 					      (double)(now_ns() - p->started_ns) / 1e9,
 					      "present_pages", (json_int_t)present,
@@ -168,10 +169,17 @@ void progress_show(struct progress *p, struct transfer *t)
 	progress_draw(p, present, total, tail);
 }
 
+/* At once, whenever it was shown last. */
+void progress_show_now(struct progress *p, struct transfer *t)
+{
+	p->last_ns = 0;
+	progress_show(p, t);
+}
+
 /* With --json: the guest runs at the destination. */
 void progress_resumed(const struct progress *p, double load_ms, double resume_ms)
 {
-	progress_print_json(json_pack("{s:s, s:f, s:f, s:f}", "event", "resumed",
+	log_json(json_pack("{s:s, s:f, s:f, s:f}", "event", "resumed",
 				      "seconds", (double)(now_ns() - p->started_ns) / 1e9,
 				      "load_ms", load_ms, "resume_ms", resume_ms));
 }
@@ -197,7 +205,7 @@ static double background_rate(const struct transfer *t)
 		(double)(end - begin);
 }
 
-/* The numbers of a transfer that has ended, as JSON; the caller may add to it. */
+/* The numbers of a transfer that has ended, as JSON. The caller may add to them. */
 json_t *progress_summary(struct transfer *t)
 {
 	json_t *o =
@@ -206,7 +214,7 @@ json_t *progress_summary(struct transfer *t)
 			  "seconds", (double)(now_ns() - t->started_ns) / 1e9,
 			  "total_pages", (json_int_t)transfer_total_pages(t),
 			  "present_pages", (json_int_t)transfer_present_pages(t),
-			  "unreadable_pages", (json_int_t)transfer_unreadable_pages(t),
+			  "unreadable_pages", (json_int_t)unreadable_nr_pages(t),
 			  "demand_pages", (json_int_t)atomic_load(&t->pages[FILL_DEMAND]),
 			  "background_pages", (json_int_t)atomic_load(&t->pages[FILL_BACKGROUND]),
 			  "zero_pages", (json_int_t)atomic_load(&t->pages[FILL_ZERO]),
@@ -224,7 +232,7 @@ json_t *progress_summary(struct transfer *t)
 
 void progress_print_summary(struct transfer *t)
 {
-	uint64_t unreadable = transfer_unreadable_pages(t);
+	uint64_t unreadable = unreadable_nr_pages(t);
 	char a[16], b[16], c[16];
 
 	progress_time(a, sizeof(a), latency_percentile(&t->demand_latency, 50));
@@ -243,15 +251,4 @@ void progress_print_summary(struct transfer *t)
 	if (unreadable)
 		log_error("%" PRIu64 " pages are missing because the source cannot read them",
 			  unreadable);
-}
-
-/* Prints @object as one line on stdout and lets go of it. */
-void progress_print_json(json_t *object)
-{
-	char *text = object ? json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;
-
-	if (text)
-		log_stdout(text);
-	free(text);
-	json_decref(object);
 }

@@ -52,7 +52,7 @@ static int address_split(const char *address, char *host, size_t host_size, char
 }
 
 /* Return: 0 or -EINVAL. */
-int address_check(const char *address)
+static int address_check(const char *address)
 {
 	const char *path = address_unix_path(address);
 	struct sockaddr_un sun;
@@ -61,6 +61,15 @@ int address_check(const char *address)
 	if (path)
 		return *path && strlen(path) < sizeof(sun.sun_path) ? 0 : -EINVAL;
 	return address_split(address, host, sizeof(host), port, sizeof(port));
+}
+
+/* Takes an option's address (see lib/options.h). */
+const char *address_take(void *value, const char *text)
+{
+	if (address_check(text))
+		return "is neither unix:PATH nor tcp:HOST:PORT";
+	*(const char **)value = text;
+	return NULL;
 }
 
 static int address_unix_socket(const char *path, struct sockaddr_un *sun)
@@ -76,7 +85,7 @@ static int address_unix_socket(const char *path, struct sockaddr_un *sun)
 	return fd < 0 ? -errno : fd;
 }
 
-/* A socket that nobody listens on is left over from one that was killed: out of the way. */
+/* Removes a socket on which nobody listens: it is left over from a process that was killed. */
 static void address_unlink_stale(const char *path, const struct sockaddr_un *sun)
 {
 	struct stat st;
@@ -102,7 +111,7 @@ static int address_listen_unix(const char *path)
 	if (fd < 0)
 		return fd;
 	address_unlink_stale(path, &sun);
-	/* Guest memory goes through it: for the owner alone. */
+	/* Guest memory goes through it, so only its owner may connect. */
 	mask = umask(0177);
 	if (bind(fd, (struct sockaddr *)&sun, sizeof(sun)) || listen(fd, 64))
 		ret = -errno;
@@ -127,7 +136,7 @@ static int address_resolve(const char *address, int flags, struct addrinfo **lis
 	return 0;
 }
 
-/* Return: a listening socket or -errno. Port 0: any that is free. */
+/* Port 0 means any free port. Return: a listening socket or -errno. */
 int address_listen(const char *address)
 {
 	const char *path = address_unix_path(address);
@@ -243,7 +252,7 @@ int address_local_host(int fd, char *host, size_t size)
 	return address_numeric(&ss, length, host, size, port, sizeof(port));
 }
 
-/* @length: of the whole address. A path of full length comes without its NUL. */
+/* @length: of the whole address. A path that fills the array has no NUL. */
 static int address_unix_uri(const struct sockaddr_un *sun, socklen_t length, char *uri,
 			    size_t size)
 {
@@ -264,8 +273,8 @@ static int address_unix_uri(const struct sockaddr_un *sun, socklen_t length, cha
 }
 
 /*
- * The HOST of tcp:HOST:PORT as it was written: a server's certificate may be for that name.
- * Return: 0, or -EINVAL if it is another kind of address or HOST is empty.
+ * The HOST of tcp:HOST:PORT as the user wrote it: a server's certificate may be for that name.
+ * Return: 0, or -EINVAL if the address is of another kind or HOST is empty.
  */
 int address_host(const char *address, char *host, size_t size)
 {
@@ -276,8 +285,8 @@ int address_host(const char *address, char *host, size_t size)
 }
 
 /*
- * The NBD URI of a socket that listens at @address; @host stands in for "any address", may be
- * NULL. A path is percent-encoded where a URI needs it.
+ * The NBD URI of a socket that listens at @address. If that is any address of this host, the URI
+ * names @host, or localhost if @host is NULL. A path is percent-encoded where a URI needs it.
  */
 int address_nbd_uri(int listen_fd, const char *address, const char *host, char *uri, size_t size)
 {

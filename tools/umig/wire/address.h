@@ -5,7 +5,7 @@
 
 #include <stddef.h>
 
-int address_check(const char *address);
+const char *address_take(void *value, const char *text);
 int address_listen(const char *address);
 int address_connect(const char *address, unsigned int timeout_ms);
 const char *address_unix_path(const char *address);

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/umig.h"
+#include "lib/lib.h"
 #include "wire/control.h"
 
 static const char *const type_names[CONTROL_NR_TYPES] = {
@@ -97,7 +97,7 @@ void control_put_range(uint8_t *at, uint64_t first, uint64_t nr)
 
 /**
  * control_get_range - one range of a DIRTY or HOLES frame
- * @index: which; the frame has length / CONTROL_RANGE_SIZE
+ * @index: which range; the frame has length / CONTROL_RANGE_SIZE
  * @nr_pages: of the RAM image
  *
  * Return: 0, or -EPROTO if it is empty or not inside the image.
@@ -128,7 +128,7 @@ static int get_u64(json_t *object, const char *key, uint64_t max, uint64_t *valu
 	return 0;
 }
 
-/* 64 bits do not fit into a JSON integer: 16 hex digits. */
+/* A JSON integer has no room for 64 bits, so the number is 16 hex digits. */
 static int get_hex(json_t *object, const char *key, uint64_t *value)
 {
 	const char *s = json_string_value(json_object_get(object, key));
@@ -144,7 +144,7 @@ static int get_hex(json_t *object, const char *key, uint64_t *value)
 	return 0;
 }
 
-/* Printable text only: it ends on terminals. An empty one is -EPROTO. */
+/* Only printable text, because it ends up on terminals. Empty text is -EPROTO. */
 static int get_text(json_t *object, const char *key, char *buf, size_t size)
 {
 	const char *s = json_string_value(json_object_get(object, key));
@@ -185,7 +185,7 @@ static int decode_hello(json_t *o, struct control_message *msg)
 		if (!isxdigit((unsigned char)msg->id[i]))
 			return -EPROTO;
 	}
-	/* May be left out. */
+	/* Optional. */
 	if (json_object_get(o, "precopy") && get_bool(o, "precopy", &msg->precopy))
 		return -EPROTO;
 	if (get_bool(o, "go", &msg->go) || get_bool(o, "running", &msg->running) ||
@@ -226,7 +226,7 @@ static int decode_fields(json_t *o, struct control_message *msg)
 	case CONTROL_RESUMED:
 		ms = json_object_get(o, "resume_ms");
 		msg->resume_ms = json_number_value(ms);
-		/* Written so that a NaN fails too. */
+		/* The comparison also fails for NaN. */
 		return json_is_number(ms) && msg->resume_ms >= 0 && msg->resume_ms < 1e12 ?
 			0 : -EPROTO;
 	case CONTROL_PROGRESS:

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The control protocol between umig send and umig recv. No I/O here: bytes in, messages out.
+ * The control protocol between umig send and umig recv. There is no I/O here: bytes go in, messages
+ * come out.
  *
  * One stream connection carries frames: a 32-bit big-endian length of the body, one byte kind, the
  * body. Kind 1 is a message (a JSON object), kind 2 bytes of device state, kinds 3 and 4 ranges of
@@ -23,16 +24,15 @@
  *
  *                      <------  READY      background reads begin
  *                      <------  PROGRESS   now and then
- *   DIRTY ..., ROUND   ------>             what was written to since: dropped, read again
+ *   DIRTY ..., ROUND   ------>             pages written to since: dropped, read again
  *                      <------  READY      again; any number of rounds
  *   STATE bytes ...    ------>             kept until STATE_END: QEMU must not see stale pages
- *   DIRTY ... HOLES ... ------>            the rest that was written to; what is zero now
+ *   DIRTY ... HOLES ... ------>            the last pages written to; pages that are zero now
  *   STATE_END          ------>             as above
  *
- * Either side may send ERROR and close; its code is what a program goes by, its text is for
- * people. After GO the sender reconnects when the connection breaks and says HELLO (phase go)
- * with the same id, which is HELLO and GO in one: the receiver answers RESUMED, and the two go on
- * from there.
+ * Either side may send ERROR and close. Its code is for programs, its text for people. After GO the
+ * sender reconnects when the connection breaks and says HELLO (phase go) with the same id, which is
+ * HELLO and GO in one: the receiver answers RESUMED, and both go on from there.
  */
 #ifndef UMIG_CONTROL_H
 #define UMIG_CONTROL_H
@@ -78,7 +78,7 @@ enum control_type {
 	CONTROL_NR_TYPES,
 };
 
-/* ERROR's code. One this umig does not know, or none, counts as CONTROL_FAILED. */
+/* The code of an ERROR. No code, or one that this umig does not know, means CONTROL_FAILED. */
 enum control_error {
 	CONTROL_FAILED,
 	CONTROL_MISMATCH,	/* page counts or digest differ */
@@ -86,10 +86,10 @@ enum control_error {
 };
 
 /**
- * struct control_message - one decoded message; which members count depends on @type
- * @id: HELLO: of the migration, 32 hex digits
+ * struct control_message - one decoded message; @type says which members count
+ * @id: HELLO: the id of the migration, 32 hex digits
  * @go: HELLO: phase go
- * @running: HELLO: the guest ran, so the destination is to run
+ * @running: HELLO: the guest ran, so the destination resumes it
  * @precopy: HELLO: pages may be read before the source has stopped
  * @ram_id, @ram_size, @page_size, @uri: HELLO
  * @bytes, @sum: STATE_END: how many bytes of device state and their XXH64 digest

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The control connection: frames over a stream socket, encrypted if the command line says so. */
+/*
+ * The control connection: frames over a stream socket, encrypted if the command line asks for it.
+ */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <netinet/in.h>
@@ -11,13 +13,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "lib/umig.h"
+#include "lib/lib.h"
 #include "wire/link.h"
 #include "wire/tls.h"
 #include "wire/tls_session.h"
+#include "wire/wire.h"
 
-/* For the handshake */
+/* How long a handshake may take. */
 #define LINK_TLS_MS	10000
+#define LINK_SILENCE_S	30
 #define LINK_BUFFER	(2 * (CONTROL_HEADER + CONTROL_MAX_STATE))
 
 int link_init(struct link *l)
@@ -29,23 +33,19 @@ int link_init(struct link *l)
 	return l->buf ? 0 : -ENOMEM;
 }
 
-/* Takes over @fd. Return: 0, or -errno as tls_session_open(), which may take its time. */
+/*
+ * Takes over @fd, also if it fails. The TLS handshake may take LINK_TLS_MS. Return: 0, or -errno as
+ * tls_session_open().
+ */
 int link_open(struct link *l, int fd)
 {
 	struct gnutls_session_int *tls_session = NULL;
-	struct timeval limit = { .tv_sec = 30 };
-	int on = 1, idle = 5, interval = 3, count = 3, timeout_ms = 15000, ret;
+	int on = 1, ret;
 
 	/* A peer that takes nothing for so long is gone. */
-	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
-	/* The rest fails on a Unix socket, where none of it is needed. */
-	if (!setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))) {
-		setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-		setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
-		setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
-		setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
-		setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof(timeout_ms));
-	}
+	socket_limit(fd, LINK_SILENCE_S);
+	if (socket_keep_alive(fd))
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	if (tls_is_on()) {
 		ret = tls_session_open(&tls_session, fd, LINK_TLS_MS);
 		if (ret) {
@@ -109,7 +109,7 @@ static int link_write(struct link *l, const uint8_t *header, size_t header_lengt
 			length -= (size_t)n;
 		}
 	}
-	/* What follows half a frame could not be told apart. */
+	/* After half a frame the peer could not find the start of the next one. */
 	if (ret && l->fd >= 0)
 		shutdown(l->fd, SHUT_RDWR);
 	pthread_mutex_unlock(&l->lock);
@@ -150,7 +150,7 @@ int link_send_state(struct link *l, const void *data, uint32_t length)
 	return link_write(l, header, sizeof(header), data, length);
 }
 
-/* @nr ranges as control_put_range() writes them, 1 to CONTROL_MAX_RANGES. */
+/* @nr: 1 to CONTROL_MAX_RANGES; @ranges: as control_put_range() writes them. */
 int link_send_ranges(struct link *l, enum control_kind kind, const uint8_t *ranges, uint32_t nr)
 {
 	uint8_t header[CONTROL_HEADER];
@@ -159,7 +159,7 @@ int link_send_ranges(struct link *l, enum control_kind kind, const uint8_t *rang
 	return link_write(l, header, sizeof(header), ranges, nr * CONTROL_RANGE_SIZE);
 }
 
-/* Takes what has arrived, once. Return: 0, -ENODATA at the end of the stream, or -errno. */
+/* Reads once; never waits. Return: 0, -ENODATA at the end of the stream, or -errno. */
 int link_receive(struct link *l)
 {
 	ssize_t n;
@@ -169,7 +169,7 @@ int link_receive(struct link *l)
 		l->used -= l->consumed;
 		l->consumed = 0;
 	}
-	/* link_next() was called until it wanted more, so there is room for a frame. */
+	/* The caller has taken every whole frame with link_next(), so there is room for another. */
 	do {
 		uint8_t *to = l->buf + l->used;
 		size_t room = LINK_BUFFER - l->used;
@@ -185,7 +185,7 @@ int link_receive(struct link *l)
 	return 0;
 }
 
-/* Return: 1 and the next frame, valid until the next call; 0 if none is whole; -errno. */
+/* Return: 1 and the next frame, valid until the next call; 0 if no frame is whole; -errno. */
 int link_next(struct link *l, struct control_frame *frame)
 {
 	int ret = 0;

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The control connection: frames over a stream socket, encrypted if the command line says so. */
+/*
+ * The control connection: frames over a stream socket, encrypted if the command line asks for it.
+ */
 #ifndef UMIG_LINK_H
 #define UMIG_LINK_H
 
@@ -11,10 +13,10 @@
 /**
  * struct link
  * @fd: -1 when there is no connection
- * @tls: NULL: in the clear
- * @lock: covers writing: frames of several threads do not mix
- * @buf: received and not yet handed out; one thread reads
- * @consumed: bytes at the start of @buf that the last frame took
+ * @tls: NULL: not encrypted
+ * @lock: held while a frame is written, so that frames of several threads do not mix
+ * @buf: received and not yet handed out; only one thread reads
+ * @consumed: bytes at the start of @buf that belong to frames already handed out
  */
 struct link {
 	int fd;

@@ -1,30 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-/* TLS of the page connections: done by libnbd and nbdkit, asked for here. */
-#include <errno.h>
-#include <string.h>
+/* Which keys the command line names for TLS, of page connections and the control connection. */
 #include <unistd.h>
 
 #include "wire/tls.h"
 
 struct tls tls;
-
-/* Return: was it one of TLS_OPTIONS? */
-bool tls_option(int c, const char *value)
-{
-	switch (c) {
-	case 'K':
-		tls.psk = value;
-		return true;
-	case 'C':
-		tls.certificates = value;
-		return true;
-	case 'U':
-		tls.user = value;
-		return true;
-	default:
-		return false;
-	}
-}
 
 /* Return: what is wrong with the options together, or NULL. */
 const char *tls_problem(void)

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* TLS of the page connections: done by libnbd and nbdkit, asked for here. */
+/* Which keys the command line names for TLS, of page connections and the control connection. */
 #ifndef UMIG_TLS_H
 #define UMIG_TLS_H
 
 #include <stdbool.h>
 
+#include "lib/options.h"
+
 /**
  * struct tls - of this process; set while the command line is parsed
  * @psk: file with lines USER:KEY
  * @certificates: directory with ca-cert.pem and {client,server}-{cert,key}.pem
- * @user: of @psk, for the client; NULL: the login name
+ * @user: for the client: which line of @psk; NULL: that of the login name
  */
 struct tls {
 	const char *psk;
@@ -19,17 +21,17 @@ struct tls {
 
 extern struct tls tls;
 
+/* For an option table. */
 #define TLS_OPTIONS						\
-	{ "tls-psk", required_argument, NULL, 'K' },		\
-	{ "tls-certificates", required_argument, NULL, 'C' },	\
-	{ "tls-user", required_argument, NULL, 'U' }
+	OPTION_OF_TEXT("tls-psk", &tls.psk),			\
+	OPTION_OF_TEXT("tls-certificates", &tls.certificates),	\
+	OPTION_OF_TEXT("tls-user", &tls.user)
 
 static inline bool tls_is_on(void)
 {
 	return tls.psk || tls.certificates;
 }
 
-bool tls_option(int c, const char *value);
 const char *tls_problem(void);
 
 #endif

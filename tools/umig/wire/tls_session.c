@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * TLS of the control connection. NBD carries blocks, not a stream in both directions, so this one
- * cannot go through libnbd and nbdkit; it uses the library they use, and the same files.
+ * TLS of the control connection. NBD carries blocks and not a stream in both directions, so the
+ * control connection cannot go through libnbd and nbdkit. It uses the library that they use, and
+ * the same key files.
  *
- * The receiver is the server, since it listens. Each side must know the other: with certificates
- * the client shows its own too.
+ * The receiver listens, so it is the TLS server. Each side must know the other: with certificates,
+ * the client shows its certificate too.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -19,15 +20,16 @@
 #include <unistd.h>
 
 #include "lib/log.h"
-#include "lib/umig.h"
+#include "lib/lib.h"
 #include "wire/tls.h"
 #include "wire/tls_session.h"
 
 #define PSK_PRIORITY	"NORMAL:-KX-ALL:+ECDHE-PSK:+DHE-PSK"
 
 /*
- * Of this process, read once: later the sandbox may be closed. Every session points to @identity,
- * which says what the other side's certificate must be good for and, to a client, its @host.
+ * The keys of this process. They are read once, because the sandbox may forbid it later. Every
+ * session points to @identity: what the other side's certificate must be good for and, for a
+ * client, the @host it must name.
  */
 static struct {
 	enum tls_side side;
@@ -78,7 +80,7 @@ static int tls_load_psk_client(void)
 	return ret;
 }
 
-/* One more thing that the other side's certificate has to say. */
+/* One more thing that the certificate of the other side must say. */
 static void tls_must_be(gnutls_vdata_types_t type, const char *what)
 {
 	gnutls_typed_vdata_st *v = &tls_keys.identity[tls_keys.nr_identity++];
@@ -159,7 +161,7 @@ static ssize_t tls_pull(gnutls_transport_ptr_t fd, void *buf, size_t size)
 	return recv((int)(intptr_t)fd, buf, size, MSG_DONTWAIT);
 }
 
-/* Closing waits for nobody. */
+/* For the end of a session, which waits for nobody. */
 static ssize_t tls_push_now(gnutls_transport_ptr_t fd, const void *data, size_t length)
 {
 	return send((int)(intptr_t)fd, data, length, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -243,7 +245,7 @@ int tls_session_open(gnutls_session_t *session, int fd, unsigned int timeout_ms)
 	return -EKEYREJECTED;
 }
 
-/* Says goodbye, waits for nobody. */
+/* Tells the peer and does not wait for its answer. */
 void tls_session_close(gnutls_session_t session)
 {
 	gnutls_transport_set_push_function(session, tls_push_now);
@@ -263,7 +265,7 @@ static ssize_t tls_errno(ssize_t ret)
 	case GNUTLS_E_PREMATURE_TERMINATION:
 		errno = ECONNRESET;
 		break;
-	/* With TLS 1.3 a client learns only now that its certificate is refused. */
+	/* With TLS 1.3 a client hears only now that its certificate was refused. */
 	case GNUTLS_E_FATAL_ALERT_RECEIVED:
 		errno = EKEYREJECTED;
 		break;
@@ -273,7 +275,7 @@ static ssize_t tls_errno(ssize_t ret)
 	return -1;
 }
 
-/* As send(2) of a blocking socket, and by one thread at a time. */
+/* As send(2) on a blocking socket. Only one thread at a time may call it. */
 ssize_t tls_session_send(gnutls_session_t session, const void *data, size_t length)
 {
 	ssize_t n = gnutls_record_send(session, data, length);
@@ -281,7 +283,7 @@ ssize_t tls_session_send(gnutls_session_t session, const void *data, size_t leng
 	return n < 0 ? tls_errno(n) : n;
 }
 
-/* As recv(2) with MSG_DONTWAIT, by one thread, which may be another than the sending one. */
+/* As recv(2) with MSG_DONTWAIT. One thread receives; another may send at the same time. */
 ssize_t tls_session_receive(gnutls_session_t session, void *buf, size_t size)
 {
 	ssize_t n = gnutls_record_recv(session, buf, size);
@@ -289,7 +291,7 @@ ssize_t tls_session_receive(gnutls_session_t session, void *buf, size_t size)
 	return n < 0 ? tls_errno(n) : n;
 }
 
-/* Is there more to receive that poll(2) on the socket does not know of? */
+/* Has GnuTLS received bytes that poll() on the socket does not show? */
 bool tls_session_has_more(gnutls_session_t session)
 {
 	return gnutls_record_check_pending(session) > 0;

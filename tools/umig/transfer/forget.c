@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Pages become missing again, because the source has written to them since they came.
+ *
+ * The digest must then lose what such a page added to it, so that is remembered for each page.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdlib.h>
+
+#include "device/device.h"
+#include "transfer/forget.h"
+
+/**
+ * forget_prepare - remember what each page adds to the digest
+ *
+ * Before anything is filled. Does nothing the second time.
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int forget_prepare(struct transfer *t)
+{
+	unsigned int i;
+
+	for (i = 0; i < t->nr_regions; i++) {
+		struct region *r = &t->regions[i];
+
+		if (!r->sum)
+			r->sum = calloc(r->set.nr_pages, sizeof(*r->sum));
+		if (!r->data)
+			r->data = calloc(r->set.nr_words, sizeof(*r->data));
+		if (!r->sum || !r->data)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+/* After forget_prepare(): is the page present, and not as zeros? */
+bool forget_is_data(const struct region *r, uint64_t page)
+{
+	return atomic_load(&r->data[page / 64]) & (1ULL << (page % 64));
+}
+
+/**
+ * forget_pages - make pages missing again
+ * @ranges: image offsets, inside @r
+ *
+ * Background is stopped and demand is not released yet, so no other thread fills or claims.
+ *
+ * Return: 0 or -errno.
+ */
+int forget_pages(struct transfer *t, struct region *r, const struct postcopy_range *ranges,
+		 size_t nr)
+{
+	int ret = dev_discard(r->helper, ranges, nr);
+	size_t i;
+
+	if (ret)
+		return ret;
+	for (i = 0; i < nr; i++) {
+		uint64_t page = (ranges[i].offset - r->offset) / UMIG_PAGE_SIZE;
+		uint64_t end = page + ranges[i].length / UMIG_PAGE_SIZE;
+
+		for (; page < end; page++) {
+			uint64_t bit = 1ULL << (page % 64);
+
+			if (!pageset_is_present(&r->set, page))
+				continue;
+			if (atomic_fetch_and(&r->data[page / 64], ~bit) & bit) {
+				atomic_fetch_sub(&t->digest_sum, r->sum[page]);
+				atomic_fetch_sub(&t->digest_data, 1);
+			} else {
+				atomic_fetch_sub(&t->digest_zero, 1);
+			}
+			pageset_forget(&r->set, page);
+		}
+	}
+	return 0;
+}
