@@ -199,10 +199,11 @@ int outgoing_wait_state(struct outgoing *o, const struct peer *peer)
 			return -ETIMEDOUT;
 		}
 	}
-	if (o->state.error)
+	ret = atomic_load(&o->state.error);
+	if (ret)
 		log_error("migration failed: the device state cannot be passed on: %s",
-			  strerror(-o->state.error));
-	return o->state.error;
+			  strerror(-ret));
+	return ret;
 }
 
 /*

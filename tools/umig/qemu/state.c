@@ -26,27 +26,27 @@ static void *state_read(void *arg)
 	struct state_reader *s = arg;
 	XXH64_state_t *hash = XXH64_createState();
 	uint8_t *buf = malloc(STATE_READ);
+	int error = hash && buf ? 0 : -ENOMEM;
 	eventfd_t end;
 
-	if (!hash || !buf)
-		s->error = -ENOMEM;
-	else
+	if (!error)
 		XXH64_reset(hash, 0);
-	while (!s->error) {
+	while (!error) {
 		ssize_t n = read(s->fd, buf, STATE_READ);
 
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
-			s->error = -errno;
+			error = -errno;
 		if (n <= 0)
 			break;
 		XXH64_update(hash, buf, (size_t)n);
 		atomic_fetch_add(&s->bytes, (uint64_t)n);
-		s->error = s->sink(s->sink_arg, buf, (uint32_t)n);
+		error = s->sink(s->sink_arg, buf, (uint32_t)n);
 	}
-	if (!s->error)
+	if (!error)
 		s->sum = XXH64_digest(hash);
+	atomic_store(&s->error, error);
 	/* If it failed, QEMU notices at once instead of filling a socket that nobody reads. */
 	shutdown(s->fd, SHUT_RDWR);
 	eventfd_write(s->done_fd, 1);

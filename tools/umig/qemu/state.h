@@ -16,7 +16,7 @@ typedef int (*state_sink)(void *arg, const void *data, uint32_t length);
  * struct state_reader - a thread that hands what QEMU writes to a sink
  * @done_fd: eventfd, readable once the sink has everything
  * @end_fd: eventfd that ends the thread. Ending a thread costs time, and meanwhile a guest waits.
- * @error: 0 or -errno; @sum: digest. Both are valid once @done_fd is readable.
+ * @error: 0 or -errno, and @sum, the digest: valid once @done_fd is readable. @error is written last.
  * @bytes: handed to the sink so far
  */
 struct state_reader {
@@ -27,8 +27,8 @@ struct state_reader {
 	void *sink_arg;
 	pthread_t thread;
 	bool started;
-	int error;
 	uint64_t sum;
+	_Atomic int error;
 	_Atomic uint64_t bytes;
 };
 

@@ -40,7 +40,7 @@ static struct {
 	_Atomic uint64_t faults;
 	pthread_mutex_t lock;
 	uint64_t size, offset, pages;
-	uint8_t *map;
+	_Atomic uint8_t *map;
 	uint8_t *memory;
 	int file, shared;
 	int pipe[2];
