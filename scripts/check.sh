@@ -192,7 +192,28 @@ check_kernel_doc()
 	perl "$source/scripts/kernel-doc" -none -Werror $kernel_files 2>&1
 }
 
-all="build checkpatch coccinelle cppcheck clang_tidy shellcheck uapi holes kernel_doc"
+# A room of tools/umig includes only itself and the rooms below it; the Makefile lists them
+# from the top.
+check_rooms()
+{
+	# shellcheck disable=SC2086 # a list of files
+	awk -v rooms="$(sed -n 's/^ROOMS.*:= //p' tools/umig/Makefile)" '
+	BEGIN {
+		n = split(rooms, room, " ")
+		for (i = 1; i <= n; i++)
+			floor[room[i]] = i
+	}
+	FNR == 1 { split(FILENAME, path, "/") }
+	/^#include "/ && path[3] in floor {
+		split($2, name, "[\"/]")
+		if (!(name[2] in floor))
+			printf "%s:%d: %s names no room\n", FILENAME, FNR, $2
+		else if (floor[name[2]] < floor[path[3]])
+			printf "%s:%d: %s is above %s\n", FILENAME, FNR, name[2], path[3]
+	}' $tool_files
+}
+
+all="rooms build checkpatch coccinelle cppcheck clang_tidy shellcheck uapi holes kernel_doc"
 # shellcheck disable=SC2086 # a list of words
 [ $# -gt 0 ] || set -- $all
 failed=
