@@ -52,18 +52,20 @@ static int serve_parse(struct serve_options *o, int argc, char **argv)
 		TLS_OPTIONS,
 		{ 0 }
 	};
+	bool has_fd;
 	int ret;
 
 	o->fd = NO_FD;
 	ret = options_parse("serve", options, argc, argv, 0);
 	if (ret)
 		return ret;
+	has_fd = o->fd != NO_FD;
 	if (!o->file == !o->pid || !o->listen)
 		return options_bad("serve",
 				   "--listen ADDRESS and one of --file PATH and --pid PID are needed");
-	if (!!o->memory.end + !!o->region + (o->fd != NO_FD) != !!o->pid)
+	if (!!o->memory.end + !!o->region + has_fd != !!o->pid)
 		return options_bad("serve", "--pid needs one of --range, --region and --fd");
-	if (o->fd != NO_FD) {
+	if (has_fd) {
 		snprintf(o->link, sizeof(o->link), "/proc/%d/fd/%d", (int)o->pid, (int)o->fd);
 		o->file = o->link;
 	}

@@ -153,14 +153,16 @@ static bool is_ambiguous(const struct option_entry *table, const char *text)
 	return nr > 1;
 }
 
-/* Return: the index of a short option that getopt_long() has found. */
-static unsigned int find_short(const struct option_entry *table, int c)
+/* Return: the option that getopt_long() has found, NULL if the table lacks it. */
+static const struct option_entry *find_option(const struct option_entry *table, int c)
 {
-	unsigned int i = 0;
-
-	while (table[i].name[0] != c || table[i].name[1])
-		i++;
-	return i;
+	if (c >= FIRST_VALUE)
+		return &table[c - FIRST_VALUE];
+	for (; table->name; table++) {
+		if (table->name[0] == c && !table->name[1])
+			return table;
+	}
+	return NULL;
 }
 
 /**
@@ -178,10 +180,11 @@ int options_parse(const char *command, const struct option_entry *table, int arg
 	struct option long_options[MAX_OPTIONS + 1] = { 0 };
 	char short_options[2 * MAX_OPTIONS + 2] = ":";
 	unsigned int nr, nr_long = 0;
+	const struct option_entry *found;
 	size_t length = 1;
 	int c, ret;
 
-	for (nr = 0; table[nr].name && nr < MAX_OPTIONS; nr++) {
+	for (nr = 0; nr < MAX_OPTIONS && table[nr].name; nr++) {
 		const struct option_entry *e = &table[nr];
 		bool has_value = e->kind != OPTION_FLAG;
 
@@ -211,12 +214,13 @@ int options_parse(const char *command, const struct option_entry *table, int arg
 			return options_bad(command, is_ambiguous(table, argv[optind - 1]) ?
 					   "%s is short for more than one option" :
 					   "there is no option %s", argv[optind - 1]);
-		nr = c < FIRST_VALUE ? find_short(table, c) : (unsigned int)(c - FIRST_VALUE);
-		ret = take_option(command, &table[nr], optarg);
+		found = find_option(table, c);
+		ret = found ? take_option(command, found, optarg) : UMIG_USAGE;
 		if (ret)
 			return ret;
 	}
 	if ((unsigned int)(argc - optind) > nr_words)
-		return options_bad(command, "unexpected argument '%s'", argv[optind + (int)nr_words]);
+		return options_bad(command, "unexpected argument '%s'",
+				   argv[optind + (int)nr_words]);
 	return 0;
 }

@@ -44,7 +44,9 @@ void incoming_init(struct incoming *in)
 {
 	in->context = -1;
 	in->qmp.fd = -1;
-	in->caps[0] = (struct qemu_cap){ .name = "x-ignore-shared", .want = true, .required = true };
+	in->caps[0] = (struct qemu_cap){
+		.name = "x-ignore-shared", .want = true, .required = true
+	};
 	/* Makes 'cont', not loading, lock the disk images: the source can still take them back. */
 	in->caps[1] = (struct qemu_cap){ .name = "late-block-activate", .want = true };
 	in->caps[2] = (struct qemu_cap){ .name = "return-path" };
@@ -85,8 +87,7 @@ static int incoming_check_state(struct incoming *in)
 		return -EOPNOTSUPP;
 	}
 	if (in->resume && !strcmp(state, "inmigrate")) {
-		log_error("no guest has been loaded into the destination QEMU, "
-			  "so there is nothing to resume; leave out --resume");
+		log_error("no guest has been loaded into the destination QEMU; leave out --resume");
 		return -EOPNOTSUPP;
 	}
 	return 0;
@@ -183,7 +184,8 @@ int incoming_check_guest(struct incoming *in, const struct guest *guest)
 		return -EOPNOTSUPP;
 	}
 	if (strcmp(guest->ram_id, in->ram.id)) {
-		incoming_refuse(in, "the memory backend is called '%s' on the source and '%s' on the destination; QEMU needs the same name on both",
+		incoming_refuse(in,
+				"the memory backend is called '%s' on the source and '%s' on the destination; QEMU needs the same name on both",
 				guest->ram_id, in->ram.id);
 		return -EOPNOTSUPP;
 	}
@@ -234,9 +236,9 @@ int incoming_wait_source(struct incoming *in)
 		struct pollfd pfd = { .fd = in->signal_fd, .events = POLLIN };
 
 		if (now_ns() > deadline) {
-			incoming_refuse(in, "cannot connect to the source's pages at %s within %" PRIu64
-					    " s; "
-					    "give the sender a --pages-listen that can be reached from here",
+			incoming_refuse(in,
+					"cannot connect to the source's pages at %s within %" PRIu64
+					" s; give the sender a --pages-listen that can be reached from here",
 					t->uri, in->timeout_s);
 			return -ETIMEDOUT;
 		}
@@ -341,7 +343,8 @@ int incoming_end_state(struct incoming *in, uint64_t bytes, uint64_t sum)
 	uint64_t got = state_writer_finish(&in->state);
 
 	if (in->state.bytes != bytes || got != sum) {
-		incoming_refuse(in, "the device state is damaged: %" PRIu64 " bytes instead of %" PRIu64
+		incoming_refuse(in,
+				"the device state is damaged: %" PRIu64 " bytes instead of %" PRIu64
 				", or another digest",
 				in->state.bytes, bytes);
 		return -EBADMSG;
@@ -437,7 +440,8 @@ int incoming_wait_loaded(struct incoming *in, const struct peer *peer)
 		return ret;
 	if (in->events.runs) {
 		/* 'stop' forbids it. If it happened all the same, two guests could run. */
-		incoming_refuse(in, "the destination guest has started by itself; it must be ended");
+		incoming_refuse(in,
+				"the destination guest has started by itself; it must be ended");
 		return -EIO;
 	}
 	in->load_ms = ms_since(in->state_end_ns);

@@ -4,8 +4,8 @@
  *
  *   outgoing    a QEMU whose guest leaves: checked, migrated, put back as it was
  *   incoming    a QEMU that a guest enters: checked, given device state, resumed, put back
- *   sender      umig send: an outgoing QEMU and the connection to a receiver
- *   receiver    umig recv: an incoming QEMU and the connection from a sender
+ *   sender      umig send: an outgoing QEMU and the connection to where umig recv listens
+ *   receiver    umig recv: an incoming QEMU and the connection from umig send
  *   snapshot    an outgoing QEMU into a directory;  snapshot_file: what stands in that directory
  *   restore     an incoming QEMU out of a directory
  *   writes      the pages that an outgoing guest writes to;  track: the kernel's marks for them

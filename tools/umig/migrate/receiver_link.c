@@ -16,7 +16,7 @@
  * the destination QEMU is gone; another -errno: the connection is of no further use.
  */
 int receiver_frame(struct receiver *r, struct link *link, int timeout_ms,
-	       struct control_frame *frame)
+		   struct control_frame *frame)
 {
 	int ret = link_next(link, frame);
 	struct pollfd fds[3] = {
@@ -40,7 +40,7 @@ int receiver_frame(struct receiver *r, struct link *link, int timeout_ms,
 
 /* The next message. Return: as receiver_frame(). */
 int receiver_message(struct receiver *r, struct link *link, int timeout_ms,
-		 struct control_message *msg)
+		     struct control_message *msg)
 {
 	struct control_frame frame;
 	int ret = receiver_frame(r, link, timeout_ms, &frame);
@@ -191,7 +191,7 @@ int receiver_lost(struct receiver *r, int error)
 		receiver_refuse(r, "the receiver was stopped by a signal");
 	} else if (error == -EPIPE) {
 		receiver_refuse(r, "the destination QEMU has ended: %s; its own messages say why",
-			    r->in.qmp.error);
+				r->in.qmp.error);
 	} else {
 		log_error("the sender is lost: %s", error == -ENODATA ?
 			  "it closed the connection before the end" : strerror(-error));

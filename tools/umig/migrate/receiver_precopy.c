@@ -119,7 +119,7 @@ int receiver_precopy_ranges(struct receiver *r, const struct control_frame *fram
 	free(ranges);
 	if (ret)
 		receiver_refuse(r, "the receiver cannot drop what the source has written to: %s",
-			    strerror(-ret));
+				strerror(-ret));
 	return ret;
 }
 

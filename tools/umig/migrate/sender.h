@@ -29,6 +29,7 @@
  * @to: address of the receiver;  @pages_listen: where to serve pages, NULL: beside the connection
  * @wait_s: how long to wait for the receiver to listen
  * @precopy, @rounds, @switch_bytes, @quit, @json: options
+ * @digest_stop: the digest thread is to give up
  * @id: of this migration, 32 hex digits
  * @ranges: a frame of ranges, with @precopy
  * @nr_dirty: pages that the guest wrote to, of the last set
@@ -39,6 +40,7 @@
  * @demand: pages that came by demand, as the receiver says
  */
 struct sender {
+	_Atomic bool digest_stop;
 	const char *to;
 	const char *pages_listen;
 	uint64_t wait_s;
@@ -64,7 +66,6 @@ struct sender {
 	bool digest_made;
 	int digest_error;
 	struct digest digest;
-	_Atomic bool digest_stop;
 
 	bool committed;
 	bool resumed;

@@ -25,7 +25,7 @@ unsigned int sender_timeout_ms(const struct sender *s)
  * in words.
  */
 int sender_wait_message(struct sender *s, unsigned int timeout_ms, struct control_message *msg,
-		      char *error, size_t size)
+			char *error, size_t size)
 {
 	uint64_t deadline = now_ns() + timeout_ms * NS_PER_MS;
 

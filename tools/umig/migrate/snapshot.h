@@ -17,10 +17,12 @@
  * struct snapshotter - a snapshot that is being taken
  * @dir: where it goes;  @pause: the guest stands still for the whole copy;  @json: option
  * @out_ram, @out_state: ram.raw and state.bin
+ * @digest_stop: for digest_file(); never set
  * @buf: COPY_BLOCK bytes, page-aligned
  * @nr_dirty: pages that were copied again
  */
 struct snapshotter {
+	_Atomic bool digest_stop;
 	const char *dir;
 	bool pause;
 	bool json;
@@ -31,7 +33,6 @@ struct snapshotter {
 	int out_state;
 	uint8_t *buf;
 	uint64_t nr_dirty;
-	_Atomic bool digest_stop;
 	struct snapshot meta;
 	uint64_t started_ns;
 	struct progress progress;

@@ -25,7 +25,8 @@ int snapshot_save(const char *dir, const struct snapshot *s)
 	snprintf(state, sizeof(state), "%016" PRIx64, s->state_sum);
 	snprintf(sum, sizeof(sum), "%016" PRIx64, s->digest.sum);
 	return json_file_save(json_pack("{s:i, s:s, s:I, s:I, s:b, s:I, s:s, s:I, s:I, s:s}",
-					"umig_snapshot", SNAPSHOT_VERSION, "ram_id", s->guest.ram_id,
+					"umig_snapshot", SNAPSHOT_VERSION,
+					"ram_id", s->guest.ram_id,
 					"ram_size", (json_int_t)s->guest.ram_size,
 					"page_size", (json_int_t)s->guest.page_size,
 					"running", s->guest.running,

@@ -359,8 +359,8 @@ int qemu_find_arrived(pid_t pid, struct qemu_ram *ram)
 	ret = qemu_find_backing(pid, ram->size, ram->path, sizeof(ram->path));
 	if (!ret)
 		return 0;
-	log_error("the source's RAM came by postcopy and cannot be read through "
-		  "/proc/%d/map_files: %s%s", (int)pid, strerror(-ret),
+	log_error("the source's RAM came by postcopy; /proc/%d/map_files does not show it: %s%s",
+		  (int)pid, strerror(-ret),
 		  ret == -EPERM || ret == -EACCES ? "; run umig as root" : "");
 	return -EOPNOTSUPP;
 }

@@ -16,10 +16,13 @@ typedef int (*state_sink)(void *arg, const void *data, uint32_t length);
  * struct state_reader - a thread that hands what QEMU writes to a sink
  * @done_fd: eventfd, readable once the sink has everything
  * @end_fd: eventfd that ends the thread. Ending a thread costs time, and meanwhile a guest waits.
- * @error: 0 or -errno, and @sum, the digest: valid once @done_fd is readable. @error is written last.
+ * @error: 0 or -errno, and @sum, the digest: valid once @done_fd is readable. @error is written
+ *	last.
  * @bytes: handed to the sink so far
  */
 struct state_reader {
+	_Atomic int error;
+	_Atomic uint64_t bytes;
 	int fd;
 	int done_fd;
 	int end_fd;
@@ -28,8 +31,6 @@ struct state_reader {
 	pthread_t thread;
 	bool started;
 	uint64_t sum;
-	_Atomic int error;
-	_Atomic uint64_t bytes;
 };
 
 int state_reader_start(struct state_reader *s, int fd, state_sink sink, void *arg);

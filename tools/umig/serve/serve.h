@@ -3,8 +3,8 @@
  * Guest RAM as an NBD export.
  *
  *   page_server  nbdkit with umig's plugin, started again if it dies (declared here)
- *   plugin       what nbdkit loads: RAM in a file or a process
- *   process      the memory of a process
+ *   plugin       what nbdkit loads: RAM of a process or in a file
+ *   process      finds a mapping of another process and opens its memory
  */
 #ifndef UMIG_SERVE_H
 #define UMIG_SERVE_H

@@ -15,7 +15,7 @@
  * by one from now on, so that one bad page does not keep its neighbours away.
  */
 void unreadable_add(struct transfer *t, struct region *r, uint64_t page, uint64_t nr,
-			 int error)
+		    int error)
 {
 	uint64_t offset = region_page_offset(r, page), length = nr * UMIG_PAGE_SIZE;
 	bool news;
@@ -29,7 +29,7 @@ void unreadable_add(struct transfer *t, struct region *r, uint64_t page, uint64_
 		  "nothing was filled, asking again", length, offset, strerror(-error));
 	if (t->json)
 		log_json(json_pack("{s:s, s:I, s:I, s:I, s:s}", "event", "unreadable",
-					      "region", (json_int_t)r->id,
+				   "region", (json_int_t)r->id,
 					      "offset", (json_int_t)offset,
 					      "length", (json_int_t)length,
 					      "error", strerror(-error)));

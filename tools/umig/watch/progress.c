@@ -105,7 +105,7 @@ void progress_line(struct progress *p, uint64_t present_pages, uint64_t total_pa
 		return;
 	if (p->json)
 		log_json(json_pack("{s:s, s:f, s:I, s:I, s:f}", "event", "progress",
-					      "seconds", (double)(now_ns() - p->started_ns) / 1e9,
+				   "seconds", (double)(now_ns() - p->started_ns) / 1e9,
 					      "present_pages", (json_int_t)present_pages,
 					      "total_pages", (json_int_t)total_pages,
 					      "mib_per_s", p->rate));
@@ -153,7 +153,7 @@ void progress_show(struct progress *p, struct transfer *t)
 	if (p->json) {
 		progress_faults(p, t);
 		log_json(json_pack("{s:s, s:f, s:I, s:I, s:f, s:I, s:I, s:I}",
-					      "event", "progress", "seconds",
+				   "event", "progress", "seconds",
 					      (double)(now_ns() - p->started_ns) / 1e9,
 					      "present_pages", (json_int_t)present,
 					      "total_pages", (json_int_t)total,
@@ -180,7 +180,7 @@ void progress_show_now(struct progress *p, struct transfer *t)
 void progress_resumed(const struct progress *p, double load_ms, double resume_ms)
 {
 	log_json(json_pack("{s:s, s:f, s:f, s:f}", "event", "resumed",
-				      "seconds", (double)(now_ns() - p->started_ns) / 1e9,
+			   "seconds", (double)(now_ns() - p->started_ns) / 1e9,
 				      "load_ms", load_ms, "resume_ms", resume_ms));
 }
 

@@ -100,7 +100,7 @@ static int conversion_turn(void *arg, const struct pollfd *fds)
  * Return: an exit code.
  */
 int waiter_convert(struct transfer *t, struct progress *progress, int signal_fd,
-		     const struct digest *want, bool convert)
+		   const struct digest *want, bool convert)
 {
 	struct conversion c = { .transfer = t, .want = want, .convert = convert };
 	struct waiter w = {

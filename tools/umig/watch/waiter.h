@@ -33,6 +33,6 @@ struct waiter {
 
 int waiter_wait(const struct waiter *w);
 int waiter_convert(struct transfer *t, struct progress *progress, int signal_fd,
-		     const struct digest *want, bool convert);
+		   const struct digest *want, bool convert);
 
 #endif
