@@ -162,7 +162,7 @@ static vm_fault_t fault_missing(struct postcopy_region *region,
 		return VM_FAULT_NOPAGE;
 	if (is_new)
 		postcopy_req_announce(region, !(flags & FAULT_FLAG_RETRY_NOWAIT));
-	if (postcopy_policy_expired(region, req, borrowed)) {
+	if (postcopy_wait_expired(region, req, borrowed)) {
 		postcopy_req_put(region, req);
 		return fault_refused(flags);
 	}
@@ -176,7 +176,7 @@ static vm_fault_t fault_missing(struct postcopy_region *region,
 	/* With the lock goes the VMA and its reference on the region. */
 	postcopy_region_get(region);
 	release_fault_lock(vmf);
-	postcopy_policy_wait(region, req, is_new, fault_wait_state(flags), borrowed);
+	postcopy_wait(region, req, is_new, fault_wait_state(flags), borrowed);
 	waited = ktime_get_ns() - start;
 	trace_postcopy_wake(region, index, waited);
 	fault_account_wait(region, waited);

@@ -490,17 +490,18 @@ long postcopy_pages_poison(struct postcopy_region *region,
 long postcopy_pages_discard(struct postcopy_region *region,
 			    struct postcopy_pages_discard *discard);
 
-/* policy.c */
-bool postcopy_policy_expired(struct postcopy_region *region,
-			     const struct postcopy_req *req, struct mm_struct *borrowed);
-void postcopy_policy_wait(struct postcopy_region *region,
-			  struct postcopy_req *req, bool made_it,
-			  unsigned int state, struct mm_struct *borrowed);
+/* limits.c */
+bool postcopy_limits_kernel_faults(void);
+int postcopy_limits_admit(kuid_t uid, unsigned long nr_pages);
+void postcopy_limits_release(kuid_t uid);
 long postcopy_region_policy(struct postcopy_region *region,
 			    struct postcopy_region_policy *policy);
-bool postcopy_policy_kernel_faults(void);
-int postcopy_policy_admit(kuid_t uid, unsigned long nr_pages);
-void postcopy_policy_release(kuid_t uid);
+
+/* wait.c */
+bool postcopy_wait_expired(struct postcopy_region *region,
+			   const struct postcopy_req *req, struct mm_struct *borrowed);
+void postcopy_wait(struct postcopy_region *region, struct postcopy_req *req,
+		   bool made_it, unsigned int state, struct mm_struct *borrowed);
 
 /* observe.c */
 void postcopy_waiters_note(struct postcopy_region *region, u64 ns);

@@ -42,7 +42,7 @@ static void region_free(struct kref *kref)
 	kvfree(region->present);
 	kvfree(region->poisoned);
 	kvfree(region->buckets);
-	postcopy_policy_release(region->uid);
+	postcopy_limits_release(region->uid);
 	put_pid(region->pid);
 	postcopy_waiters_free(region);
 	mmdrop(region->mm);
@@ -111,12 +111,12 @@ struct postcopy_region *postcopy_region_create(struct postcopy_context *context,
 	struct postcopy_region *region;
 	int err;
 
-	err = postcopy_policy_admit(current_euid(), vma_pages(vma));
+	err = postcopy_limits_admit(current_euid(), vma_pages(vma));
 	if (err)
 		return ERR_PTR(err);
 	region = kzalloc(sizeof(*region), GFP_KERNEL_ACCOUNT);
 	if (!region) {
-		postcopy_policy_release(current_euid());
+		postcopy_limits_release(current_euid());
 		return ERR_PTR(-ENOMEM);
 	}
 	kref_init(&region->kref);	/* for the VMA */
@@ -139,7 +139,7 @@ struct postcopy_region *postcopy_region_create(struct postcopy_context *context,
 	}
 	INIT_LIST_HEAD(&region->context_node);
 	region->alone_since_ns = ktime_get_ns();
-	region->kernel_faults = postcopy_policy_kernel_faults();
+	region->kernel_faults = postcopy_limits_kernel_faults();
 	get_task_comm(region->comm, current->group_leader);
 	atomic_set(&region->nr_vmas, 1);
 	spin_lock_init(&region->mappers_lock);

@@ -237,7 +237,7 @@ static void req_answer(struct postcopy_region *region, struct postcopy_bucket *b
 	hlist_del(&req->hash);
 	atomic_long_dec(&region->nr_requests);
 	req_dequeue(region, req);
-	/* Pairs with req_is_answered() in policy.c. */
+	/* Pairs with req_is_answered() in wait.c. */
 	smp_store_release(&req->answered, true);
 	rcuwait_wake_up(&req->maker);
 	if (req->found)
