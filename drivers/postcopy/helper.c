@@ -22,11 +22,6 @@ struct postcopy_helper {
 	struct postcopy_region *region;
 };
 
-static bool helper_readable(struct postcopy_region *region)
-{
-	return READ_ONCE(region->nr_queued) || postcopy_region_final(region);
-}
-
 static ssize_t helper_read(struct file *file, char __user *buffer, size_t size,
 			   loff_t *pos)
 {
@@ -40,7 +35,7 @@ static ssize_t helper_read(struct file *file, char __user *buffer, size_t size,
 	do {
 		if (!(file->f_flags & O_NONBLOCK) &&
 		    wait_event_interruptible(region->helper_wait,
-					     helper_readable(region)))
+					     postcopy_req_readable(region)))
 			return -EINTR;
 		if (postcopy_region_final(region))
 			return 0;
@@ -190,126 +185,12 @@ static long helper_pages_query(void *object, union postcopy_ioctl_arg *arg,
 	return postcopy_pages_query(helper->region, &arg->pages_query);
 }
 
-/* The pages of an exchange. */
-static long exchange_fill(struct postcopy_region *region,
-			  struct postcopy_helper_exchange *exchange)
-{
-	struct postcopy_pages_fill fill = {
-		.offset = exchange->offset,
-		.length = exchange->length,
-		.data = exchange->data,
-	};
-	long ret;
-
-	exchange->out_length = 0;
-	exchange->out_nr_filled = 0;
-	if (!exchange->length)
-		return exchange->offset || exchange->data ? -EINVAL :
-							    postcopy_region_alive(region);
-	ret = postcopy_pages_fill(region, &fill);
-	if (ret)
-		return ret;
-	exchange->out_length = fill.out_length;
-	exchange->out_nr_filled = fill.out_nr_filled;
-	return 0;
-}
-
-static int exchange_write(struct postcopy_helper_exchange __user *uexchange,
-			  const struct postcopy_helper_exchange *exchange,
-			  unsigned int nr_requests)
-{
-	if (!user_write_access_begin(uexchange, sizeof(*uexchange)))
-		return -EFAULT;
-	unsafe_put_user(nr_requests, &uexchange->out_nr_requests, err);
-	unsafe_put_user(exchange->out_length, &uexchange->out_length, err);
-	unsafe_put_user(exchange->out_nr_filled, &uexchange->out_nr_filled, err);
-	user_write_access_end();
-	return 0;
-
-err:
-	user_write_access_end();
-	return -EFAULT;
-}
-
-static int exchange_write_requests(struct postcopy_request __user *to,
-				   const struct postcopy_request *requests,
-				   unsigned int nr)
-{
-	unsigned int i;
-
-	if (!user_write_access_begin(to, nr * sizeof(*to)))
-		return -EFAULT;
-	for (i = 0; i < nr; i++) {
-		unsafe_put_user(requests[i].offset, &to[i].offset, err);
-		unsafe_put_user(requests[i].length, &to[i].length, err);
-		unsafe_put_user(requests[i].time_ns, &to[i].time_ns, err);
-		unsafe_put_user(requests[i].flags, &to[i].flags, err);
-		unsafe_put_user(requests[i].reserved, &to[i].reserved, err);
-	}
-	user_write_access_end();
-	return 0;
-
-err:
-	user_write_access_end();
-	return -EFAULT;
-}
-
-/*
- * Hand out what is queued together with the struct: a request stays taken only when
- * both have been copied out. Returns how many, or -errno.
- */
-static long exchange_read(struct postcopy_region *region,
-			  struct postcopy_helper_exchange *exchange,
-			  void __user *uarg)
-{
-	struct postcopy_req_batch batch __uninitialized;
-	unsigned int nr = postcopy_req_take(region, &batch, exchange->nr_requests);
-
-	if (!nr)
-		return 0;
-	if (!exchange_write_requests(u64_to_user_ptr(exchange->requests), batch.requests, nr) &&
-	    !exchange_write(uarg, exchange, nr))
-		return nr;
-	postcopy_req_give_back(region, &batch, nr);
-	return -EFAULT;
-}
-
-static long exchange_run(struct postcopy_region *region,
-			 struct postcopy_helper_exchange *exchange,
-			 void __user *uarg)
-{
-	bool reads;
-	long ret;
-
-	if (exchange->flags & ~POSTCOPY_EXCHANGE_WAIT)
-		return -EINVAL;
-	ret = exchange_fill(region, exchange);
-	if (ret)
-		return ret;
-	reads = exchange->nr_requests && exchange->out_length == exchange->length;
-	while (reads) {
-		if (exchange->flags & POSTCOPY_EXCHANGE_WAIT)
-			ret = wait_event_interruptible(region->helper_wait,
-						       helper_readable(region));
-		ret = (ret ? -EINTR : 0) ?: postcopy_region_alive(region) ?:
-		      exchange_read(region, exchange, uarg);
-		if (ret > 0)
-			return 0;
-		if (!ret && exchange->flags & POSTCOPY_EXCHANGE_WAIT)
-			continue;	/* another thread was faster, or an answer was */
-		if (exchange->length && ret != -EFAULT)
-			break;
-		return ret ?: -EAGAIN;
-	}
-	return exchange_write(uarg, exchange, 0);
-}
-
 static long helper_exchange(void *object, union postcopy_ioctl_arg *arg,
 			    void __user *uarg)
 {
 	struct postcopy_helper *helper = object;
 
-	return exchange_run(helper->region, &arg->helper_exchange, uarg);
+	return postcopy_exchange(helper->region, &arg->helper_exchange, uarg);
 }
 
 static const struct postcopy_ioctl helper_ioctls[] = {
@@ -340,36 +221,15 @@ static const struct postcopy_ioctl helper_ioctls[] = {
 		       request_ms, helper_region_policy),
 };
 
-/* Of a struct that has the size of ours; 0, -EFAULT, or -EINVAL for other sizes. */
-static int exchange_copy_in(struct postcopy_helper_exchange *exchange,
-			    const struct postcopy_helper_exchange __user *uexchange)
-{
-	if (!user_read_access_begin(uexchange, sizeof(*uexchange)))
-		return -EFAULT;
-	unsafe_get_user(exchange->size, &uexchange->size, err);
-	unsafe_get_user(exchange->flags, &uexchange->flags, err);
-	unsafe_get_user(exchange->offset, &uexchange->offset, err);
-	unsafe_get_user(exchange->length, &uexchange->length, err);
-	unsafe_get_user(exchange->data, &uexchange->data, err);
-	unsafe_get_user(exchange->requests, &uexchange->requests, err);
-	unsafe_get_user(exchange->nr_requests, &uexchange->nr_requests, err);
-	user_read_access_end();
-	return exchange->size == sizeof(*exchange) ? 0 : -EINVAL;
-
-err:
-	user_read_access_end();
-	return -EFAULT;
-}
-
 static long helper_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	struct postcopy_helper *helper = file->private_data;
-	struct postcopy_helper_exchange exchange __uninitialized;
-	void __user *uarg = (void __user *)arg;
+	long ret;
 
 	/* Once for each fault: the usual case of it without what suits all. */
-	if (cmd == POSTCOPY_HELPER_EXCHANGE && !exchange_copy_in(&exchange, uarg))
-		return exchange_run(helper->region, &exchange, uarg);
+	if (cmd == POSTCOPY_HELPER_EXCHANGE &&
+	    postcopy_exchange_quick(helper->region, (void __user *)arg, &ret))
+		return ret;
 	return postcopy_ioctl_run(helper_ioctls, ARRAY_SIZE(helper_ioctls),
 				  helper, cmd, arg);
 }

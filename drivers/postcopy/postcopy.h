@@ -317,6 +317,12 @@ struct postcopy_req_batch {
 	u64 seq[POSTCOPY_READ_BATCH];
 };
 
+/* A read() of a helper need not wait. */
+static inline bool postcopy_req_readable(struct postcopy_region *region)
+{
+	return READ_ONCE(region->nr_queued) || postcopy_region_final(region);
+}
+
 void postcopy_req_free_spare(struct postcopy_region *region);
 struct postcopy_req *postcopy_req_find(struct postcopy_region *region,
 				       unsigned long index, bool write,
@@ -514,6 +520,13 @@ void postcopy_observe_exit(void);
 /* helper.c */
 long postcopy_helper_attach(struct postcopy_region *region,
 			    struct postcopy_helper_attach __user *uattach);
+
+/* exchange.c */
+long postcopy_exchange(struct postcopy_region *region,
+		       struct postcopy_helper_exchange *exchange, void __user *uarg);
+bool postcopy_exchange_quick(struct postcopy_region *region,
+			     struct postcopy_helper_exchange __user *uexchange,
+			     long *ret);
 
 /* convert.c */
 long postcopy_region_convert(struct postcopy_region *region,
