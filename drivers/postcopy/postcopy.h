@@ -279,9 +279,11 @@ static inline bool postcopy_vma_of(struct vm_area_struct *vma,
 		vma->vm_ops == &postcopy_shared_vm_ops);
 }
 
-/* fault.c */
+/* fault_private.c */
 vm_fault_t postcopy_fault_zero(struct vm_fault *vmf);
 vm_fault_t postcopy_private_fault(struct vm_fault *vmf);
+
+/* fault_shared.c */
 vm_fault_t postcopy_shared_fault(struct vm_fault *vmf);
 vm_fault_t postcopy_shared_map_pages(struct vm_fault *vmf, pgoff_t first,
 				     pgoff_t last);

@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The fault handler of a shared region.
+ *
+ * A present page is for shmem to map, a missing one is requested and waited for, see
+ * fault.c. Whatever shmem has in its page cache, a mapping never covers a page that is
+ * missing: a large folio is mapped as a whole only if all of it is present, else its
+ * pages one by one.
+ */
+#include <linux/mm.h>
+#include <linux/pagemap.h>
+#include <linux/srcu.h>
+
+#include "fault.h"
+#include "postcopy.h"
+
+/*
+ * Faults that have found a page of a shared region present and are mapping it.
+ * Discard waits for them, so they map it themselves instead of leaving it to the
+ * core. That also keeps a large folio from being mapped as a whole.
+ */
+DEFINE_STATIC_SRCU(shared_faults);
+
+/**
+ * postcopy_shared_faults_drain() - wait for faults that saw a present bit set
+ *
+ * Context: sleeps.
+ */
+void postcopy_shared_faults_drain(void)
+{
+	synchronize_srcu(&shared_faults);
+}
+
+/* The page if the page cache has it, locked and with a reference, or NULL. */
+static struct page *fault_cached_page(struct postcopy_region *region,
+				      struct vm_fault *vmf)
+{
+	struct folio *folio = filemap_lock_folio(region->backing->f_mapping, vmf->pgoff);
+
+	if (IS_ERR_OR_NULL(folio))
+		return NULL;
+	if (folio_test_uptodate(folio))
+		return folio_file_page(folio, vmf->pgoff);
+	folio_unlock(folio);
+	folio_put(folio);
+	return NULL;
+}
+
+/* It may sleep while a hole is punched, without the fault lock and so without the VMA. */
+static vm_fault_t fault_shmem(struct postcopy_region *region, struct vm_fault *vmf)
+{
+	vm_fault_t ret;
+
+	postcopy_region_get(region);
+	ret = region->shmem_ops->fault(vmf);
+	postcopy_region_put(region);
+	return ret;
+}
+
+/*
+ * Map one page of a memfd, which others can have made huge and its page tables taken
+ * away at any time: needs VM_MIXEDMAP.
+ */
+static vm_fault_t fault_memfd_present(struct postcopy_region *region,
+				      struct vm_fault *vmf)
+{
+	struct page *page = fault_cached_page(region, vmf);
+	vm_fault_t ret = 0;
+
+	if (!page) {
+		ret = fault_shmem(region, vmf);
+		if (!(ret & VM_FAULT_LOCKED))
+			return ret;
+		ret &= ~VM_FAULT_LOCKED;
+		page = vmf->page;
+		vmf->page = NULL;
+	}
+	/* The core asks only about a page that it maps itself. */
+	if (PageHWPoison(page))
+		ret |= VM_FAULT_HWPOISON;
+	else
+		ret |= vmf_insert_page(vmf->vma, vmf->address, page);
+	unlock_page(page);
+	put_page(page);
+	return ret;
+}
+
+/* Is there a page table, and neither nothing nor a huge page? */
+static bool fault_has_table(struct vm_fault *vmf)
+{
+	pmd_t pmd = READ_ONCE(*vmf->pmd);
+
+	return pmd_present(pmd) && !pmd_leaf(pmd);
+}
+
+static int table_entry_leave(pte_t *pte, unsigned long address, void *data)
+{
+	return 0;
+}
+
+/* Make a page table unless there is one, which then stays, or a huge page. */
+static int fault_make_table(struct postcopy_region *region, struct vm_fault *vmf)
+{
+	int err = 0;
+
+	mutex_lock(&region->tables_lock);
+	if (pmd_none(READ_ONCE(*vmf->pmd)))
+		err = apply_to_page_range(vmf->vma->vm_mm, vmf->address & PAGE_MASK,
+					  PAGE_SIZE, table_entry_leave, NULL);
+	mutex_unlock(&region->tables_lock);
+	return err;
+}
+
+/*
+ * Where there is a page table shmem's map_pages maps the one page that it is asked
+ * for, also of a large folio, if that is in the page cache.
+ */
+static vm_fault_t fault_shared_present(struct postcopy_region *region,
+				       struct vm_fault *vmf)
+{
+	vm_fault_t ret;
+	bool poisoned;
+
+	if (region->backing_is_memfd)
+		return fault_memfd_present(region, vmf);
+	if (pmd_none(READ_ONCE(*vmf->pmd)) && fault_make_table(region, vmf))
+		return VM_FAULT_OOM;
+	/* A huge page has come, so all is present. */
+	if (!fault_has_table(vmf))
+		return VM_FAULT_NOPAGE;
+	ret = region->shmem_ops->map_pages(vmf, vmf->pgoff, vmf->pgoff);
+	if (ret)
+		return ret;
+	ret = fault_shmem(region, vmf);
+	if (!(ret & VM_FAULT_LOCKED))
+		return ret;
+	poisoned = PageHWPoison(vmf->page);
+	/* map_pages leaves out what drop_caches has marked for reclaim. This unmarks it. */
+	folio_mark_dirty(page_folio(vmf->page));
+	unlock_page(vmf->page);
+	put_page(vmf->page);
+	vmf->page = NULL;
+	ret &= ~VM_FAULT_LOCKED;
+	if (poisoned)
+		return ret | VM_FAULT_HWPOISON;
+	/* Should somebody have locked the page meanwhile, the access is tried again. */
+	return ret | region->shmem_ops->map_pages(vmf, vmf->pgoff, vmf->pgoff) | VM_FAULT_NOPAGE;
+}
+
+/**
+ * postcopy_shared_fault() - ->fault of a shared region
+ * @vmf: the fault
+ *
+ * Context: as postcopy_private_fault().
+ */
+vm_fault_t postcopy_shared_fault(struct vm_fault *vmf)
+{
+	struct postcopy_region *region = vmf->vma->vm_private_data;
+	unsigned long index = vmf->pgoff - region->backing_first;
+	vm_fault_t ret;
+	int srcu;
+
+	if (index >= region->nr_pages)
+		return VM_FAULT_SIGBUS;
+	srcu = srcu_read_lock(&shared_faults);
+	/* Pairs with the barrier in postcopy_pages_mark(). */
+	if (test_bit_acquire(index, region->present)) {
+		ret = postcopy_fault_drop_marker(vmf) ? VM_FAULT_NOPAGE :
+					       fault_shared_present(region, vmf);
+		srcu_read_unlock(&shared_faults, srcu);
+		return ret;
+	}
+	srcu_read_unlock(&shared_faults, srcu);
+	return postcopy_fault_missing(region, index, vmf);
+}
+
+/* Entries of a page table in one cache line */
+#define LINE_PTES	(L1_CACHE_BYTES / sizeof(pte_t))
+
+/*
+ * Is anything mapped just before, or near enough that its entry is in the cache line
+ * which is written to in any case? Then accesses are near each other and those to come
+ * are worth the mapping. Page tables stay: nothing collapses them, see shared.c. A page
+ * that is just being mapped or unmapped may be missed.
+ */
+static bool fault_has_neighbour(struct vm_fault *vmf)
+{
+	unsigned long at = pte_index(vmf->address);
+	pte_t *entry = pte_offset_kernel(vmf->pmd, vmf->address) - at % LINE_PTES;
+	pte_t *end = entry + LINE_PTES;
+
+	if (at >= LINE_PTES)
+		entry--;
+	for (; entry < end; entry++)
+		if (!pte_none(READ_ONCE(*entry)))
+			return true;
+	return false;
+}
+
+/*
+ * For an empty PMD: map a huge page if all of its pages are present and the page cache
+ * has it as one. If it has this page as a small one, make a page table with that.
+ */
+static vm_fault_t fault_map_huge(struct postcopy_region *region, struct vm_fault *vmf,
+				 unsigned long index)
+{
+	unsigned long skip = vmf->pgoff % PTRS_PER_PTE, first = index - skip;
+	vm_fault_t ret = 0;
+	struct folio *folio;
+	int srcu;
+
+	/* Without a page table at hand shmem's method can map a huge page only. */
+	if (!vmf->prealloc_pte || index < skip || region->nr_pages - first < PTRS_PER_PTE)
+		return 0;
+	srcu = srcu_read_lock(&shared_faults);
+	if (postcopy_next_missing(region, first, first + PTRS_PER_PTE) != first + PTRS_PER_PTE)
+		goto out;
+	/* Pairs with the barrier in postcopy_pages_mark(). */
+	smp_rmb();
+	folio = __filemap_get_folio(region->backing->f_mapping, vmf->pgoff,
+				    FGP_LOCK | FGP_NOWAIT, 0);
+	if (IS_ERR_OR_NULL(folio))
+		goto out;
+	/* Not every kernel keeps the dirty bit of a huge page that is unmapped as a whole. */
+	folio_mark_dirty(folio);
+	folio_unlock(folio);
+	folio_put(folio);
+	/* Nobody makes a page table there meanwhile. */
+	if (!mutex_trylock(&region->tables_lock))
+		goto out;
+	if (pmd_none(READ_ONCE(*vmf->pmd)))
+		ret = region->shmem_ops->map_pages(vmf, vmf->pgoff, vmf->pgoff);
+	mutex_unlock(&region->tables_lock);
+out:
+	srcu_read_unlock(&shared_faults, srcu);
+	return ret;
+}
+
+/**
+ * postcopy_shared_map_pages() - ->map_pages of a shared region: fault-around
+ * @vmf: a read fault
+ * @first: page of the file from which to map what is there
+ * @last: the last such page
+ *
+ * Only the run of present pages around the fault is mapped, only if it is not the
+ * first access thereabouts, and only where there is a page table: into an empty PMD
+ * shmem's method might put a huge page, which must be present as a whole. No page
+ * table goes away meanwhile, see shared.c on collapsing. But whoever maps a memfd
+ * himself can have it collapsed, and then page tables of all who map it go away. So
+ * nothing is mapped around a fault there.
+ *
+ * Context: as postcopy_private_fault(), and RCU read lock.
+ */
+vm_fault_t postcopy_shared_map_pages(struct vm_fault *vmf, pgoff_t first,
+				     pgoff_t last)
+{
+	struct postcopy_region *region = vmf->vma->vm_private_data;
+	unsigned long index = vmf->pgoff - region->backing_first;
+	vm_fault_t ret = 0;
+	unsigned long i;
+	int srcu;
+
+	if (index >= region->nr_pages || region->backing_is_memfd)
+		return 0;
+	if (pmd_none(READ_ONCE(*vmf->pmd)))
+		return fault_map_huge(region, vmf, index);
+	if (!fault_has_table(vmf) || !fault_has_neighbour(vmf))
+		return 0;
+	srcu = srcu_read_lock(&shared_faults);
+	if (!test_bit_acquire(index, region->present))
+		goto out;
+	for (i = index; region->backing_first + i > first && i > 0; i--)
+		if (!test_bit(i - 1, region->present))
+			break;
+	first = region->backing_first + i;
+	last = min(last, region->backing_first + region->nr_pages - 1);
+	i = postcopy_next_missing(region, index, last - region->backing_first + 1);
+	last = region->backing_first + i - 1;
+	ret = region->shmem_ops->map_pages(vmf, first, last);
+out:
+	srcu_read_unlock(&shared_faults, srcu);
+	return ret;
+}
