@@ -26,6 +26,7 @@
 #include <linux/poll.h>
 #include <linux/slab.h>
 
+#include "ioctl.h"
 #include "postcopy.h"
 
 /*

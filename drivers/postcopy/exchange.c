@@ -6,6 +6,7 @@
 #include <linux/wait.h>
 
 #include "postcopy.h"
+#include "request.h"
 
 /* The pages of an exchange. */
 static long exchange_fill(struct postcopy_region *region,

@@ -11,6 +11,7 @@
 
 #include "fault.h"
 #include "postcopy.h"
+#include "request.h"
 #include "trace.h"
 
 static int marker_clear(pte_t *pte, unsigned long address, void *data)

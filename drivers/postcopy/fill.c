@@ -21,6 +21,7 @@
 #include <linux/sched/signal.h>
 #include <linux/uaccess.h>
 
+#include "install.h"
 #include "postcopy.h"
 #include "trace.h"
 

@@ -15,7 +15,9 @@
 #include <linux/timekeeping.h>
 #include <linux/uaccess.h>
 
+#include "ioctl.h"
 #include "postcopy.h"
+#include "request.h"
 #include "trace.h"
 
 struct postcopy_helper {

@@ -29,6 +29,7 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
+#include "install.h"
 #include "postcopy.h"
 
 /* With KVM on the memory, fewer pages are not worth its notifiers. */

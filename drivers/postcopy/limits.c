@@ -9,6 +9,7 @@
 #include <linux/xarray.h>
 
 #include "postcopy.h"
+#include "request.h"
 
 enum {
 	KERNEL_FAULTS_NODE,

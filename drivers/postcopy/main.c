@@ -11,6 +11,7 @@
 #include <linux/rcupdate.h>
 
 #include "postcopy.h"
+#include "request.h"
 
 /*
  * /dev/zero: a private region's VMA has a file of its own on this, so that the

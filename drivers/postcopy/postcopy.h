@@ -24,16 +24,13 @@
 #define _POSTCOPY_H
 
 #include <linux/atomic.h>
-#include <linux/completion.h>
 #include <linux/fs.h>
 #include <linux/kref.h>
 #include <linux/list.h>
 #include <linux/mm.h>
 #include <linux/mutex.h>
-#include <linux/rcuwait.h>
 #include <linux/sched.h>
 #include <linux/spinlock.h>
-#include <linux/stddef.h>
 #include <linux/uidgid.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
@@ -289,61 +286,6 @@ vm_fault_t postcopy_shared_map_pages(struct vm_fault *vmf, pgoff_t first,
 				     pgoff_t last);
 void postcopy_shared_faults_drain(void);
 
-/* request.c */
-/* One missing page that somebody waits for. */
-struct postcopy_req {
-	refcount_t refs;
-	/* Set once. */
-	unsigned long index;
-	u64 time_ns;
-	/* The thread that made it waits here, others that found it there. */
-	struct rcuwait maker;
-	struct completion others;
-	bool answered;	/* read without a lock */
-	/* Under the bucket's lock. */
-	struct hlist_node hash;
-	u32 flags;
-	bool found;	/* there may be others */
-	/* Under queue_lock. */
-	u64 seq;		/* set once, when it is queued */
-	struct list_head queue;	/* while it is taken postcopy_req_requeue()'s */
-	bool taken;	/* set there; cleared under both locks */
-};
-
-/* How many requests are handed out under one hold of the queue's lock. */
-#define POSTCOPY_READ_BATCH	16U
-
-/* Requests on their way to user space. */
-struct postcopy_req_batch {
-	struct postcopy_request requests[POSTCOPY_READ_BATCH];
-	u64 seq[POSTCOPY_READ_BATCH];
-};
-
-/* A read() of a helper need not wait. */
-static inline bool postcopy_req_readable(struct postcopy_region *region)
-{
-	return READ_ONCE(region->nr_queued) || postcopy_region_final(region);
-}
-
-void postcopy_req_free_spare(struct postcopy_region *region);
-struct postcopy_req *postcopy_req_find(struct postcopy_region *region,
-				       unsigned long index, bool write,
-				       u64 time_ns, bool *is_new);
-void postcopy_req_put(struct postcopy_region *region, struct postcopy_req *req);
-void postcopy_req_announce(struct postcopy_region *region, bool sleeps);
-void postcopy_req_answer(struct postcopy_region *region,
-			 unsigned long first, unsigned long nr);
-unsigned int postcopy_req_take(struct postcopy_region *region,
-			       struct postcopy_req_batch *batch, unsigned int nr);
-void postcopy_req_give_back(struct postcopy_region *region,
-			    const struct postcopy_req_batch *batch, unsigned int nr);
-ssize_t postcopy_req_read(struct postcopy_region *region,
-			  struct postcopy_request __user *buffer, size_t nr);
-void postcopy_req_requeue(struct postcopy_region *region);
-struct postcopy_bucket *postcopy_buckets_alloc(void);
-int __init postcopy_req_init(void);
-void postcopy_req_exit(void);
-
 /* claim.c */
 struct postcopy_claim {
 	struct hlist_node node;
@@ -430,60 +372,6 @@ void postcopy_stash_init(struct postcopy_stash *stash);
 struct page *postcopy_stash_take(struct postcopy_stash *stash);
 void postcopy_stash_empty(struct postcopy_stash *stash);
 
-/* install.c */
-/* Pages installed by one call of the core: three pages of arrays for them */
-#define POSTCOPY_INSTALL_BATCH	512UL
-
-/**
- * struct postcopy_install - new pages on their way into a page table
- * @pages: allocated and not mapped yet, or NULL, @nr_slots of them
- * @src: what migrate_vma_pages() wants to know of each
- * @dst: same
- * @nr_slots: length of the arrays
- * @memory: the arrays, if they are not these:
- * @one_page: @pages
- * @one_src: @src
- * @one_dst: @dst
- */
-struct postcopy_install {
-	struct page **pages;
-	unsigned long *src;
-	unsigned long *dst;
-	unsigned int nr_slots;
-	void *memory;
-	struct page *one_page;
-	unsigned long one_src;
-	unsigned long one_dst;
-};
-
-void postcopy_install_alloc(struct postcopy_install *install, unsigned long nr);
-
-/**
- * postcopy_install_begin() - prepare to install pages
- * @install: filled in; for postcopy_install_end()
- * @nr: how many pages there are, at least 1
- *
- * Context: may sleep.
- */
-static inline void postcopy_install_begin(struct postcopy_install *install,
-					  unsigned long nr)
-{
-	install->memory = NULL;
-	install->one_page = NULL;
-	install->nr_slots = 1;
-	install->pages = &install->one_page;
-	install->src = &install->one_src;
-	install->dst = &install->one_dst;
-	if (nr > 1)
-		postcopy_install_alloc(install, nr);
-}
-
-void postcopy_install_end(struct postcopy_install *install);
-long postcopy_install(struct postcopy_install *install,
-		      struct postcopy_region *region, struct vm_area_struct *vma,
-		      unsigned long index, unsigned long nr,
-		      const void __user *data, u64 *nr_filled);
-
 /* ranges.c */
 struct postcopy_range *postcopy_ranges_copy(struct postcopy_region *region,
 					    u64 user_ranges, u32 nr_ranges);
@@ -504,12 +392,6 @@ int postcopy_limits_admit(kuid_t uid, unsigned long nr_pages);
 void postcopy_limits_release(kuid_t uid);
 long postcopy_region_policy(struct postcopy_region *region,
 			    struct postcopy_region_policy *policy);
-
-/* wait.c */
-bool postcopy_wait_expired(struct postcopy_region *region,
-			   const struct postcopy_req *req, struct mm_struct *borrowed);
-void postcopy_wait(struct postcopy_region *region, struct postcopy_req *req,
-		   bool made_it, unsigned int state, struct mm_struct *borrowed);
 
 /* observe.c */
 void postcopy_waiters_note(struct postcopy_region *region, u64 ns);
@@ -533,52 +415,5 @@ bool postcopy_exchange_quick(struct postcopy_region *region,
 /* convert.c */
 long postcopy_region_convert(struct postcopy_region *region,
 			     struct postcopy_region_convert *convert);
-
-/* ioctl.c */
-union postcopy_ioctl_arg {
-	__u32 size;
-	struct postcopy_context_info context_info;
-	struct postcopy_context_backing context_backing;
-	struct postcopy_region_list region_list;
-	struct postcopy_region_info region_info;
-	struct postcopy_region_convert region_convert;
-	struct postcopy_helper_attach helper_attach;
-	struct postcopy_helper_exchange helper_exchange;
-	struct postcopy_pages_fill pages_fill;
-	struct postcopy_pages_zero pages_zero;
-	struct postcopy_pages_present pages_present;
-	struct postcopy_pages_discard pages_discard;
-	struct postcopy_pages_poison pages_poison;
-	struct postcopy_pages_query pages_query;
-	struct postcopy_region_policy region_policy;
-};
-
-/**
- * struct postcopy_ioctl - one entry of an ioctl table
- * @cmd: the number
- * @min_size: of the struct's first version
- * @size: of the struct's version the kernel knows
- * @run: does it; may sleep; @uarg is for entries that copy out themselves
- * @copies_out: @run has copied the struct out
- */
-struct postcopy_ioctl {
-	unsigned int cmd;
-	u32 min_size;
-	u32 size;
-	long (*run)(void *object, union postcopy_ioctl_arg *arg, void __user *uarg);
-	bool copies_out;
-};
-
-/* min_last: the last member of the struct's first version. */
-#define POSTCOPY_IOCTL(_cmd, _struct, _min_last, _run)			\
-	{								\
-		.cmd = (_cmd),						\
-		.min_size = offsetofend(struct _struct, _min_last),	\
-		.size = sizeof(struct _struct),				\
-		.run = (_run),						\
-	}
-
-long postcopy_ioctl_run(const struct postcopy_ioctl *table, size_t nr,
-			void *object, unsigned int cmd, unsigned long uarg);
 
 #endif /* _POSTCOPY_H */

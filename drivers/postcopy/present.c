@@ -11,6 +11,7 @@
 #include <linux/uaccess.h>
 
 #include "postcopy.h"
+#include "request.h"
 
 /* Pages looked at before the CPU is offered to others. */
 #define QUERY_BATCH	(1UL << 20)

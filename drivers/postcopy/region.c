@@ -21,6 +21,7 @@
 #include <linux/xarray.h>
 
 #include "postcopy.h"
+#include "request.h"
 
 static DEFINE_XARRAY(regions);
 static atomic64_t region_last_id;

@@ -28,6 +28,7 @@
 #include <linux/uaccess.h>
 
 #include "postcopy.h"
+#include "request.h"
 #include "trace.h"
 
 static struct kmem_cache *req_cache;

@@ -9,6 +9,7 @@
 #include <linux/timekeeping.h>
 
 #include "postcopy.h"
+#include "request.h"
 
 /* How often a wait that has a limit checks whether it is over. */
 #define WAIT_SLICE	(HZ / 10)
