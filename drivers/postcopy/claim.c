@@ -14,8 +14,8 @@ static bool claim_overlaps(struct postcopy_region *region,
 {
 	struct postcopy_claim *other;
 
-	lockdep_assert_held(&region->claims_lock);
-	hlist_for_each_entry(other, &region->claims, node)
+	lockdep_assert_held(&region->claims.lock);
+	hlist_for_each_entry(other, &region->claims.list, node)
 		if (claim->first <= other->last && other->first <= claim->last)
 			return true;
 	return false;
@@ -25,11 +25,11 @@ static bool claim_try(struct postcopy_region *region, struct postcopy_claim *cla
 {
 	bool overlaps;
 
-	spin_lock(&region->claims_lock);
+	spin_lock(&region->claims.lock);
 	overlaps = claim_overlaps(region, claim);
 	if (!overlaps)
-		hlist_add_head(&claim->node, &region->claims);
-	spin_unlock(&region->claims_lock);
+		hlist_add_head(&claim->node, &region->claims.list);
+	spin_unlock(&region->claims.lock);
 	return !overlaps;
 }
 
@@ -50,7 +50,7 @@ int postcopy_claim_killable(struct postcopy_region *region,
 	claim->first = first;
 	claim->last = last;
 	claim->filler = NULL;
-	if (wait_event_killable(region->claims_wait, claim_try(region, claim)))
+	if (wait_event_killable(region->claims.wait, claim_try(region, claim)))
 		return -EINTR;
 	return 0;
 }
@@ -63,12 +63,12 @@ int postcopy_claim_killable(struct postcopy_region *region,
 void postcopy_claim_release(struct postcopy_region *region,
 			    struct postcopy_claim *claim)
 {
-	spin_lock(&region->claims_lock);
+	spin_lock(&region->claims.lock);
 	hlist_del(&claim->node);
-	spin_unlock(&region->claims_lock);
+	spin_unlock(&region->claims.lock);
 	/* wq_has_sleeper()'s barrier pairs with prepare_to_wait(). */
-	if (wq_has_sleeper(&region->claims_wait))
-		wake_up(&region->claims_wait);
+	if (wq_has_sleeper(&region->claims.wait))
+		wake_up(&region->claims.wait);
 }
 
 /**
@@ -84,14 +84,14 @@ struct postcopy_claim *postcopy_claim_of_current(struct postcopy_region *region,
 {
 	struct postcopy_claim *claim, *found = NULL;
 
-	spin_lock(&region->claims_lock);
-	hlist_for_each_entry(claim, &region->claims, node) {
+	spin_lock(&region->claims.lock);
+	hlist_for_each_entry(claim, &region->claims.list, node) {
 		if (READ_ONCE(claim->filler) == current &&
 		    claim->first <= index && index <= claim->last) {
 			found = claim;
 			break;
 		}
 	}
-	spin_unlock(&region->claims_lock);
+	spin_unlock(&region->claims.lock);
 	return found;
 }

@@ -88,7 +88,7 @@ long postcopy_region_convert(struct postcopy_region *region,
 	ret = postcopy_region_alive(region);
 	if (ret)
 		goto out_claim;
-	if (region->backing) {
+	if (postcopy_region_is_shared(region)) {
 		convert->out_nr_missing = region->nr_pages -
 					  atomic_long_read(&region->nr_present);
 		ret = convert->out_nr_missing ? -EBUSY :

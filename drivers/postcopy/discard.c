@@ -132,13 +132,13 @@ long postcopy_pages_discard(struct postcopy_region *region,
 	if (ret)
 		goto out_ranges;
 	ret = postcopy_region_alive(region);
-	if (!ret && region->backing)
+	if (!ret && postcopy_region_is_shared(region))
 		ret = shared_discard(region, ranges, discard->nr_ranges, &nr_discarded);
 	else if (!ret)
 		ret = private_discard(region, ranges, discard->nr_ranges, &nr_discarded);
 	postcopy_claim_release(region, &claim);
 	if (!ret) {
-		atomic64_add(nr_discarded, &region->total_discarded);
+		atomic64_add(nr_discarded, &region->counters.discarded);
 		discard->out_nr_discarded = nr_discarded;
 	}
 out_ranges:

@@ -115,7 +115,7 @@ long postcopy_exchange(struct postcopy_region *region,
 	reads = exchange->nr_requests && exchange->out_length == exchange->length;
 	while (reads) {
 		if (exchange->flags & POSTCOPY_EXCHANGE_WAIT)
-			ret = wait_event_interruptible(region->helper_wait,
+			ret = wait_event_interruptible(region->requests.helper_wait,
 						       postcopy_req_readable(region));
 		ret = (ret ? -EINTR : 0) ?: postcopy_region_alive(region) ?:
 		      exchange_read(region, exchange, uarg);

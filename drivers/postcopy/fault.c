@@ -36,11 +36,11 @@ void postcopy_fault_clear_marker(struct vm_fault *vmf)
 static void fault_account_wait(struct postcopy_region *region, u64 ns)
 {
 	unsigned int bucket = min(fls64(ns >> 10), POSTCOPY_WAIT_BUCKETS - 1);
-	s64 max = atomic64_read(&region->wait_max_ns);
+	s64 max = atomic64_read(&region->counters.wait_max_ns);
 
-	atomic64_inc(&region->wait_histogram[bucket]);
-	atomic64_add(ns, &region->wait_ns);
-	while (ns > max && !atomic64_try_cmpxchg(&region->wait_max_ns, &max, ns))
+	atomic64_inc(&region->counters.wait_histogram[bucket]);
+	atomic64_add(ns, &region->counters.wait_ns);
+	while (ns > max && !atomic64_try_cmpxchg(&region->counters.wait_max_ns, &max, ns))
 		;
 	postcopy_waiters_note(region, ns);
 }
@@ -96,11 +96,11 @@ vm_fault_t postcopy_fault_missing(struct postcopy_region *region,
 		return VM_FAULT_HWPOISON;
 	/* The caller cannot let go of its lock, or must not wait (any more). */
 	if (!(flags & FAULT_FLAG_ALLOW_RETRY) ||
-	    !(flags & FAULT_FLAG_USER || region->kernel_faults) ||
+	    !(flags & FAULT_FLAG_USER || region->limits.kernel_faults) ||
 	    (current->flags & (PF_EXITING | PF_DUMPCORE)))
 		return fault_refused(flags);
 
-	atomic64_inc(&region->total_faults);
+	atomic64_inc(&region->counters.faults);
 	trace_postcopy_fault(region, index, flags);
 	start = ktime_get_ns();
 	req = postcopy_req_find(region, index, flags & FAULT_FLAG_WRITE, start,

@@ -35,7 +35,7 @@ void postcopy_shared_faults_drain(void)
 static struct page *fault_cached_page(struct postcopy_region *region,
 				      struct vm_fault *vmf)
 {
-	struct folio *folio = filemap_lock_folio(region->backing->f_mapping, vmf->pgoff);
+	struct folio *folio = filemap_lock_folio(region->shared.file->f_mapping, vmf->pgoff);
 
 	if (IS_ERR_OR_NULL(folio))
 		return NULL;
@@ -52,7 +52,7 @@ static vm_fault_t fault_shmem(struct postcopy_region *region, struct vm_fault *v
 	vm_fault_t ret;
 
 	postcopy_region_get(region);
-	ret = region->shmem_ops->fault(vmf);
+	ret = region->shared.shmem_ops->fault(vmf);
 	postcopy_region_put(region);
 	return ret;
 }
@@ -103,11 +103,11 @@ static int fault_make_table(struct postcopy_region *region, struct vm_fault *vmf
 {
 	int err = 0;
 
-	mutex_lock(&region->tables_lock);
+	mutex_lock(&region->shared.tables_lock);
 	if (pmd_none(READ_ONCE(*vmf->pmd)))
 		err = apply_to_page_range(vmf->vma->vm_mm, vmf->address & PAGE_MASK,
 					  PAGE_SIZE, table_entry_leave, NULL);
-	mutex_unlock(&region->tables_lock);
+	mutex_unlock(&region->shared.tables_lock);
 	return err;
 }
 
@@ -121,14 +121,14 @@ static vm_fault_t fault_shared_present(struct postcopy_region *region,
 	vm_fault_t ret;
 	bool poisoned;
 
-	if (region->backing_is_memfd)
+	if (region->shared.is_memfd)
 		return fault_memfd_present(region, vmf);
 	if (pmd_none(READ_ONCE(*vmf->pmd)) && fault_make_table(region, vmf))
 		return VM_FAULT_OOM;
 	/* A huge page has come, so all is present. */
 	if (!fault_has_table(vmf))
 		return VM_FAULT_NOPAGE;
-	ret = region->shmem_ops->map_pages(vmf, vmf->pgoff, vmf->pgoff);
+	ret = region->shared.shmem_ops->map_pages(vmf, vmf->pgoff, vmf->pgoff);
 	if (ret)
 		return ret;
 	ret = fault_shmem(region, vmf);
@@ -144,7 +144,8 @@ static vm_fault_t fault_shared_present(struct postcopy_region *region,
 	if (poisoned)
 		return ret | VM_FAULT_HWPOISON;
 	/* Should somebody have locked the page meanwhile, the access is tried again. */
-	return ret | region->shmem_ops->map_pages(vmf, vmf->pgoff, vmf->pgoff) | VM_FAULT_NOPAGE;
+	ret |= region->shared.shmem_ops->map_pages(vmf, vmf->pgoff, vmf->pgoff);
+	return ret | VM_FAULT_NOPAGE;
 }
 
 /**
@@ -156,7 +157,7 @@ static vm_fault_t fault_shared_present(struct postcopy_region *region,
 vm_fault_t postcopy_shared_fault(struct vm_fault *vmf)
 {
 	struct postcopy_region *region = vmf->vma->vm_private_data;
-	unsigned long index = vmf->pgoff - region->backing_first;
+	unsigned long index = vmf->pgoff - region->shared.first;
 	vm_fault_t ret;
 	int srcu;
 
@@ -217,7 +218,7 @@ static vm_fault_t fault_map_huge(struct postcopy_region *region, struct vm_fault
 		goto out;
 	/* Pairs with the barrier in postcopy_pages_mark(). */
 	smp_rmb();
-	folio = __filemap_get_folio(region->backing->f_mapping, vmf->pgoff,
+	folio = __filemap_get_folio(region->shared.file->f_mapping, vmf->pgoff,
 				    FGP_LOCK | FGP_NOWAIT, 0);
 	if (IS_ERR_OR_NULL(folio))
 		goto out;
@@ -226,11 +227,11 @@ static vm_fault_t fault_map_huge(struct postcopy_region *region, struct vm_fault
 	folio_unlock(folio);
 	folio_put(folio);
 	/* Nobody makes a page table there meanwhile. */
-	if (!mutex_trylock(&region->tables_lock))
+	if (!mutex_trylock(&region->shared.tables_lock))
 		goto out;
 	if (pmd_none(READ_ONCE(*vmf->pmd)))
-		ret = region->shmem_ops->map_pages(vmf, vmf->pgoff, vmf->pgoff);
-	mutex_unlock(&region->tables_lock);
+		ret = region->shared.shmem_ops->map_pages(vmf, vmf->pgoff, vmf->pgoff);
+	mutex_unlock(&region->shared.tables_lock);
 out:
 	srcu_read_unlock(&shared_faults, srcu);
 	return ret;
@@ -255,12 +256,12 @@ vm_fault_t postcopy_shared_map_pages(struct vm_fault *vmf, pgoff_t first,
 				     pgoff_t last)
 {
 	struct postcopy_region *region = vmf->vma->vm_private_data;
-	unsigned long index = vmf->pgoff - region->backing_first;
+	unsigned long index = vmf->pgoff - region->shared.first;
 	vm_fault_t ret = 0;
 	unsigned long i;
 	int srcu;
 
-	if (index >= region->nr_pages || region->backing_is_memfd)
+	if (index >= region->nr_pages || region->shared.is_memfd)
 		return 0;
 	if (pmd_none(READ_ONCE(*vmf->pmd)))
 		return fault_map_huge(region, vmf, index);
@@ -269,14 +270,14 @@ vm_fault_t postcopy_shared_map_pages(struct vm_fault *vmf, pgoff_t first,
 	srcu = srcu_read_lock(&shared_faults);
 	if (!test_bit_acquire(index, region->present))
 		goto out;
-	for (i = index; region->backing_first + i > first && i > 0; i--)
+	for (i = index; region->shared.first + i > first && i > 0; i--)
 		if (!test_bit(i - 1, region->present))
 			break;
-	first = region->backing_first + i;
-	last = min(last, region->backing_first + region->nr_pages - 1);
-	i = postcopy_next_missing(region, index, last - region->backing_first + 1);
-	last = region->backing_first + i - 1;
-	ret = region->shmem_ops->map_pages(vmf, first, last);
+	first = region->shared.first + i;
+	last = min(last, region->shared.first + region->nr_pages - 1);
+	i = postcopy_next_missing(region, index, last - region->shared.first + 1);
+	last = region->shared.first + i - 1;
+	ret = region->shared.shmem_ops->map_pages(vmf, first, last);
 out:
 	srcu_read_unlock(&shared_faults, srcu);
 	return ret;

@@ -211,7 +211,7 @@ static long fill_batch(struct postcopy_region *region, const void __user *data,
 	if (ret)
 		return ret;
 	ret = postcopy_region_alive(region);
-	if (!ret && region->backing) {
+	if (!ret && postcopy_region_is_shared(region)) {
 		ret = postcopy_shared_fill(region, data, first, nr, nr_filled);
 	} else if (!ret) {
 		/* From here on a fault of this thread there is the fill's. */
@@ -261,7 +261,7 @@ long postcopy_pages_fill(struct postcopy_region *region,
 		 * One page is most often just received: try it as it is. Unless it is shmem that
 		 * copies it, which faults under its inode's lock.
 		 */
-		if (batch > 1 || region->backing || ret == -EAGAIN) {
+		if (batch > 1 || postcopy_region_is_shared(region) || ret == -EAGAIN) {
 			batch = fill_fault_in(data + (done << PAGE_SHIFT), batch);
 			if (!batch) {
 				ret = -EFAULT;
@@ -281,7 +281,7 @@ long postcopy_pages_fill(struct postcopy_region *region,
 	}
 	if (!done)
 		return ret == -EAGAIN ? -EINTR : ret;
-	atomic64_add(nr_filled, &region->total_filled);
+	atomic64_add(nr_filled, &region->counters.filled);
 	fill->out_length = (u64)done << PAGE_SHIFT;
 	fill->out_nr_filled = nr_filled;
 	return 0;

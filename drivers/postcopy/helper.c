@@ -36,7 +36,7 @@ static ssize_t helper_read(struct file *file, char __user *buffer, size_t size,
 		return -EINVAL;
 	do {
 		if (!(file->f_flags & O_NONBLOCK) &&
-		    wait_event_interruptible(region->helper_wait,
+		    wait_event_interruptible(region->requests.helper_wait,
 					     postcopy_req_readable(region)))
 			return -EINTR;
 		if (postcopy_region_final(region))
@@ -55,10 +55,10 @@ static __poll_t helper_poll(struct file *file, poll_table *wait)
 	struct postcopy_region *region = helper->region;
 	__poll_t events = 0;
 
-	poll_wait(file, &region->helper_wait, wait);
+	poll_wait(file, &region->requests.helper_wait, wait);
 	/* Pairs with wq_has_sleeper() in postcopy_req_announce(). */
 	smp_mb();
-	if (READ_ONCE(region->nr_queued))
+	if (READ_ONCE(region->requests.nr_queued))
 		events |= EPOLLIN | EPOLLRDNORM;
 	if (postcopy_region_final(region))
 		events |= EPOLLHUP;

@@ -152,8 +152,8 @@ long postcopy_region_policy(struct postcopy_region *region,
 	err = postcopy_region_alive(region);
 	if (err)
 		return err;
-	WRITE_ONCE(region->detached_ns, policy->detached_ms * NSEC_PER_MSEC);
-	WRITE_ONCE(region->request_ns, policy->request_ms * NSEC_PER_MSEC);
+	WRITE_ONCE(region->limits.detached_ns, policy->detached_ms * NSEC_PER_MSEC);
+	WRITE_ONCE(region->limits.request_ns, policy->request_ms * NSEC_PER_MSEC);
 	/*
 	 * Those who wait come back and wait by the new rules. Who is not found is to find the
 	 * new rules: pairs with the bucket's lock in postcopy_req_find().

@@ -32,12 +32,12 @@ void postcopy_waiters_note(struct postcopy_region *region, u64 ns)
 	unsigned int i;
 
 	/* Only ever rises; whoever reads an old value looks in vain. */
-	if (ns <= READ_ONCE(region->waiters_least_ns))
+	if (ns <= READ_ONCE(region->waiters.least_ns))
 		return;
-	spin_lock(&region->waiters_lock);
-	least = &region->waiters[0];
+	spin_lock(&region->waiters.lock);
+	least = &region->waiters.list[0];
 	for (i = 0; i < POSTCOPY_WAITERS; i++) {
-		waiter = &region->waiters[i];
+		waiter = &region->waiters.list[i];
 		if (waiter->pid == pid) {
 			least = waiter;
 			break;
@@ -53,10 +53,10 @@ void postcopy_waiters_note(struct postcopy_region *region, u64 ns)
 		}
 		ns = least->ns;
 		for (i = 0; i < POSTCOPY_WAITERS; i++)
-			ns = min(ns, region->waiters[i].ns);
-		WRITE_ONCE(region->waiters_least_ns, ns);
+			ns = min(ns, region->waiters.list[i].ns);
+		WRITE_ONCE(region->waiters.least_ns, ns);
 	}
-	spin_unlock(&region->waiters_lock);
+	spin_unlock(&region->waiters.lock);
 	put_pid(dropped);
 }
 
@@ -74,17 +74,17 @@ void postcopy_waiters_describe(struct postcopy_region *region,
 	unsigned int i, j;
 
 	memset(out, 0, POSTCOPY_WAITERS * sizeof(*out));
-	spin_lock(&region->waiters_lock);
+	spin_lock(&region->waiters.lock);
 	for (i = 0; i < POSTCOPY_WAITERS; i++) {
 		info = (struct postcopy_waiter_info) {
-			.wait_ns = region->waiters[i].ns,
-			.tid = pid_vnr(region->waiters[i].pid),
+			.wait_ns = region->waiters.list[i].ns,
+			.tid = pid_vnr(region->waiters.list[i].pid),
 		};
 		for (j = i; j > 0 && out[j - 1].wait_ns < info.wait_ns; j--)
 			out[j] = out[j - 1];
 		out[j] = info;
 	}
-	spin_unlock(&region->waiters_lock);
+	spin_unlock(&region->waiters.lock);
 }
 
 /**
@@ -96,7 +96,7 @@ void postcopy_waiters_free(struct postcopy_region *region)
 	unsigned int i;
 
 	for (i = 0; i < POSTCOPY_WAITERS; i++)
-		put_pid(region->waiters[i].pid);
+		put_pid(region->waiters.list[i].pid);
 }
 
 static const char * const state_names[] = {
@@ -114,7 +114,7 @@ static void region_show(struct seq_file *seq, struct postcopy_region *region)
 
 	postcopy_region_describe(region, &info);
 	seq_printf(seq, "region %llu: %s %s, pid %u (%.*s), helper %u, offset 0x%llx, length 0x%llx\n",
-		   region->id, region->backing ? "shared" : "private",
+		   region->id, postcopy_region_is_shared(region) ? "shared" : "private",
 		   state_names[info.out_state], info.out_pid,
 		   (int)sizeof(info.out_comm), info.out_comm, info.out_helper_pid,
 		   info.out_offset, info.out_length);

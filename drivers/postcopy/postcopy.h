@@ -11,14 +11,14 @@
  * Lock order, outermost first
  *	claim on page indexes (claim.c)
  *	  mmap_lock of the owner or another process that maps it
- *	    region->tables_lock
+ *	    region->shared.tables_lock
  *	    context->lock
  *	      region->lock
  *	        xa_lock of the table of regions, of memfds
  *	bucket->lock (request.c)
- *	  region->queue_lock
- * The last two, region->claims_lock, region->mappers_lock and
- * region->waiters_lock are leaves for everything above them.
+ *	  region->requests.queue_lock
+ * The last two, region->claims.lock, region->shared.mappers_lock and
+ * region->waiters.lock are leaves for everything above them.
  */
 #ifndef _POSTCOPY_H
 #define _POSTCOPY_H
@@ -38,7 +38,9 @@
 
 #include "compat.h"
 
+struct postcopy_helper;
 struct postcopy_memfd;
+struct postcopy_req;
 
 struct postcopy_context {
 	struct kref kref;
@@ -67,8 +69,6 @@ struct postcopy_bucket {
 	struct hlist_head requests;
 };
 
-struct postcopy_helper;
-
 #define POSTCOPY_STASH_PAGES	8U
 
 /* Allocated pages that belong to nobody yet, see stash.c */
@@ -81,40 +81,114 @@ struct postcopy_stash {
 	struct delayed_work look;
 };
 
+/* The last VMA that was looked up in the owner of a private region, see vma.c */
+struct postcopy_last_vma {
+	struct vm_area_struct *vma;
+	unsigned int generation;	/* of the owner's mmap_lock */
+};
+
+/* The memory of a shared region, see backing.c and shared.c */
+struct postcopy_shared {
+	/* Set once before the region is in the table. */
+	struct file *file;	/* a reference; NULL for a private region */
+	unsigned long first;	/* page 0 is this page of file */
+	bool is_memfd;		/* others may map it without us */
+
+	/* shmem's, which our vm_ops wrap. Set before a VMA has ours. */
+	const struct vm_operations_struct *shmem_ops;
+
+	struct list_head node;	/* in context->shared, under context->lock */
+	struct mutex tables_lock;	/* to put anything into an empty PMD */
+
+	spinlock_t mappers_lock;
+	struct list_head mappers;	/* processes, under mappers_lock */
+};
+
+/* Who works on which pages, see claim.c */
+struct postcopy_claims {
+	spinlock_t lock;
+	struct hlist_head list;		/* under lock */
+	wait_queue_head_t wait;
+};
+
+/* The missing pages that somebody waits for, see request.c */
+struct postcopy_requests {
+	struct postcopy_bucket *buckets;	/* set once, freed with the region */
+	atomic_long_t nr;		/* in all buckets; see postcopy_pages_mark() */
+	struct postcopy_req *spare;	/* free, or NULL; taken by xchg() */
+
+	spinlock_t queue_lock;
+	/* Written under queue_lock, nr_queued also read without. */
+	struct list_head queued;	/* no helper has taken them; by rising seq */
+	u64 last_seq;
+	unsigned long nr_queued;
+
+	wait_queue_head_t helper_wait;
+};
+
+/* How long accesses may wait, see limits.c */
+struct postcopy_limits {
+	/* Nanoseconds, 0 is for ever. Written whole, read anywhere. */
+	u64 detached_ns;
+	u64 request_ns;
+	bool kernel_faults;	/* set once: may kernel-mode accesses wait? */
+};
+
+/* Everything that has happened, for REGION_INFO. */
+struct postcopy_counters {
+	atomic64_t faults;
+	atomic64_t requests;
+	atomic64_t filled;
+	atomic64_t zeroed;
+	atomic64_t discarded;
+	atomic64_t wait_ns;
+	atomic64_t wait_max_ns;
+	atomic64_t wait_histogram[POSTCOPY_WAIT_BUCKETS];
+};
+
 /* A thread and the longest it has waited. */
 struct postcopy_waiter {
 	struct pid *pid;	/* a reference, or NULL */
 	u64 ns;
 };
 
+/* The threads that have waited longest, see observe.c */
+struct postcopy_waiters {
+	spinlock_t lock;
+	/* Written under lock, least_ns also read without. */
+	struct postcopy_waiter list[POSTCOPY_WAITERS];
+	u64 least_ns;	/* the shortest in list */
+};
+
 struct postcopy_region {
 	struct kref kref;
 	struct rcu_head rcu;
 
-	/* Set once before the region is in the table. */
+	/* What it is. Set once before the region is in the table, released with it. */
 	u64 id;
 	struct postcopy_context *context;
-	struct mm_struct *mm;	/* mmgrab()ed: an identity, see region_mmget() */
+	struct mm_struct *mm;	/* the owner's, mmgrab()ed: an identity; memory needs mmget */
 	unsigned long address;	/* of page 0 in mm; moving it is refused */
 	unsigned long first;	/* page 0 is this page of the RAM image */
 	unsigned long nr_pages;
 	struct pid *pid;
 	kuid_t uid;
 	char comm[TASK_COMM_LEN];
-	struct postcopy_bucket *buckets;
 
-	/* A shared region's memory; NULL for a private one. See backing.c */
-	struct file *backing;
-	unsigned long backing_first;	/* page 0 is this page of backing */
-	bool backing_is_memfd;	/* which others may map without us */
-	const struct vm_operations_struct *shmem_ops;	/* what ours wrap */
-	struct list_head context_node;	/* context->shared, under context->lock */
-	struct mutex tables_lock;	/* to put anything into an empty PMD */
+	/* State and helper: region.c, helper.c. */
+	struct mutex lock;
+	/* Written under lock, state and alone_since_ns also read without. */
+	enum postcopy_region_state state;
+	struct postcopy_helper *helper;	/* the file of its fd has the reference */
+	struct pid *helper_pid;		/* a reference, or NULL */
+	u64 alone_since_ns;		/* no helper since then, 0: there is one */
+	u64 total_attached;
 
 	/*
-	 * A bit for each page. A set bit says: this page was delivered, so a
-	 * page table entry that is none means zeros. Set only by the holder of
-	 * a claim on the page, after the page was installed; read anywhere.
+	 * Which pages are present: present.c. A bit for each page. A set bit says:
+	 * this page was delivered, so a page table entry that is none means zeros.
+	 * Set only by the holder of a claim on the page, after the page was
+	 * installed; read anywhere.
 	 */
 	unsigned long *present;
 	atomic_long_t nr_present;
@@ -122,58 +196,17 @@ struct postcopy_region {
 	unsigned long *poisoned;
 	atomic_long_t nr_poisoned;
 
-	/* Policy: nanoseconds, 0 is for ever. Written whole, read anywhere. */
-	u64 detached_ns;
-	u64 request_ns;
-	u64 alone_since_ns;	/* no helper since then, 0: there is one */
-	bool kernel_faults;	/* set once: may kernel-mode accesses wait? */
-
-	struct mutex lock;
-	/* Written under lock, state also read without. */
-	enum postcopy_region_state state;
-	struct postcopy_helper *helper;
-	struct pid *helper_pid;
-	u64 total_attached;
-
 	/* Private: in mm, VMAs of forked children do not count. Shared: in all. */
 	atomic_t nr_vmas;
-	/* Private: the last that was looked up, see postcopy_private_vma(). */
-	struct vm_area_struct *last_vma;
-	unsigned int last_vma_generation;
 
-	spinlock_t mappers_lock;
-	struct list_head mappers;	/* shared: processes, under mappers_lock */
-
-	spinlock_t claims_lock;
-	/* Under claims_lock. */
-	struct hlist_head claims;
-	wait_queue_head_t claims_wait;
-
-	atomic_long_t nr_requests;	/* in all buckets; see postcopy_pages_mark() */
-	struct postcopy_req *spare_req;	/* free, or NULL; taken by xchg() */
-	spinlock_t queue_lock;
-	/* Under queue_lock. */
-	struct list_head queued;	/* no helper has taken them; by rising seq */
-	u64 request_seq;
-	unsigned long nr_queued;
-	wait_queue_head_t helper_wait;
-
+	struct postcopy_last_vma last_vma;
+	struct postcopy_shared shared;
+	struct postcopy_claims claims;
+	struct postcopy_requests requests;
+	struct postcopy_limits limits;
 	struct postcopy_stash stash;
-
-	/* Counters. */
-	atomic64_t total_faults;
-	atomic64_t total_requests;
-	atomic64_t total_filled;
-	atomic64_t total_zeroed;
-	atomic64_t total_discarded;
-	atomic64_t wait_ns;
-	atomic64_t wait_max_ns;
-	atomic64_t wait_histogram[POSTCOPY_WAIT_BUCKETS];
-
-	spinlock_t waiters_lock;
-	/* Under waiters_lock; waiters_least_ns, the shortest, is also read without. */
-	struct postcopy_waiter waiters[POSTCOPY_WAITERS];
-	u64 waiters_least_ns;
+	struct postcopy_counters counters;
+	struct postcopy_waiters waiters;
 };
 
 /* main.c */
@@ -206,6 +239,11 @@ long postcopy_region_list(struct postcopy_context *context,
 			  struct postcopy_region_list *list);
 void postcopy_region_describe(struct postcopy_region *region,
 			      struct postcopy_region_info *info);
+
+static inline bool postcopy_region_is_shared(const struct postcopy_region *region)
+{
+	return region->shared.file;
+}
 
 static inline bool postcopy_region_final(struct postcopy_region *region)
 {

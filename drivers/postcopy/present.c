@@ -90,7 +90,7 @@ unsigned long postcopy_pages_mark(struct postcopy_region *region,
 				&region->nr_poisoned);
 	/* Pairs with postcopy_req_find(), see request.c. */
 	smp_mb();
-	if (atomic_long_read(&region->nr_requests))
+	if (atomic_long_read(&region->requests.nr))
 		postcopy_req_answer(region, first, nr);
 	return marked;
 }
@@ -156,7 +156,7 @@ unsigned long postcopy_poison_set(struct postcopy_region *region,
 	atomic_long_add(set, &region->nr_poisoned);
 	/* As for the present bits, see request.c. */
 	smp_mb();
-	if (atomic_long_read(&region->nr_requests))
+	if (atomic_long_read(&region->requests.nr))
 		postcopy_req_answer(region, first, nr);
 	return set;
 }

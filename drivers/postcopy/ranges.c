@@ -43,10 +43,12 @@ static long range_present(struct postcopy_region *region, unsigned long first,
 static long range_zero(struct postcopy_region *region, unsigned long first,
 		       unsigned long nr, u64 *nr_changed)
 {
-	/* Somebody may have begun to write there. */
-	long ret = region->backing ? postcopy_shared_punch(region, first, nr) : 0;
 	u64 marked = 0;
+	long ret = 0;
 
+	/* Somebody may have begun to write there. */
+	if (postcopy_region_is_shared(region))
+		ret = postcopy_shared_punch(region, first, nr);
 	if (ret)
 		return ret;
 	range_mark(region, first, nr, &marked);
@@ -184,7 +186,7 @@ long postcopy_pages_zero(struct postcopy_region *region,
 	ret = ranges_run(region, zero->ranges, zero->nr_ranges, range_zero,
 			 &zero->out_nr_ranges, &zero->out_nr_zeroed);
 	if (!ret)
-		atomic64_add(zero->out_nr_zeroed, &region->total_zeroed);
+		atomic64_add(zero->out_nr_zeroed, &region->counters.zeroed);
 	return ret;
 }
 
@@ -203,12 +205,12 @@ long postcopy_pages_present(struct postcopy_region *region,
 
 	if (present->flags)
 		return -EINVAL;
-	if (!region->backing)
+	if (!postcopy_region_is_shared(region))
 		return -EOPNOTSUPP;
 	ret = ranges_run(region, present->ranges, present->nr_ranges, range_present,
 			 &present->out_nr_ranges, &present->out_nr_marked);
 	if (!ret)
-		atomic64_add(present->out_nr_marked, &region->total_filled);
+		atomic64_add(present->out_nr_marked, &region->counters.filled);
 	return ret;
 }
 

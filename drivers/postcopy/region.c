@@ -35,14 +35,14 @@ static void region_free(struct kref *kref)
 	struct postcopy_region *region =
 		container_of(kref, struct postcopy_region, kref);
 
-	WARN_ON_ONCE(atomic_long_read(&region->nr_requests));
-	WARN_ON_ONCE(!list_empty(&region->mappers));
-	if (region->backing)
-		fput(region->backing);
+	WARN_ON_ONCE(atomic_long_read(&region->requests.nr));
+	WARN_ON_ONCE(!list_empty(&region->shared.mappers));
+	if (postcopy_region_is_shared(region))
+		fput(region->shared.file);
 	postcopy_req_free_spare(region);
 	kvfree(region->present);
 	kvfree(region->poisoned);
-	kvfree(region->buckets);
+	kvfree(region->requests.buckets);
 	postcopy_limits_release(region->uid);
 	put_pid(region->pid);
 	postcopy_waiters_free(region);
@@ -122,7 +122,7 @@ struct postcopy_region *postcopy_region_create(struct postcopy_context *context,
 	}
 	kref_init(&region->kref);	/* for the VMA */
 	mutex_init(&region->lock);
-	mutex_init(&region->tables_lock);
+	mutex_init(&region->shared.tables_lock);
 	region->uid = current_euid();
 	region->context = context;
 	postcopy_context_get(context);
@@ -134,32 +134,32 @@ struct postcopy_region *postcopy_region_create(struct postcopy_context *context,
 	region->address = vma->vm_start;
 	region->first = vma->vm_pgoff;
 	if (backing) {
-		region->backing = get_file(backing);
-		region->backing_first = backing_first;
-		region->backing_is_memfd = context->memfd;
+		region->shared.file = get_file(backing);
+		region->shared.first = backing_first;
+		region->shared.is_memfd = context->memfd;
 	}
-	INIT_LIST_HEAD(&region->context_node);
+	INIT_LIST_HEAD(&region->shared.node);
 	region->alone_since_ns = ktime_get_ns();
-	region->kernel_faults = postcopy_limits_kernel_faults();
+	region->limits.kernel_faults = postcopy_limits_kernel_faults();
 	get_task_comm(region->comm, current->group_leader);
 	atomic_set(&region->nr_vmas, 1);
-	spin_lock_init(&region->mappers_lock);
-	INIT_LIST_HEAD(&region->mappers);
-	spin_lock_init(&region->claims_lock);
-	INIT_HLIST_HEAD(&region->claims);
-	init_waitqueue_head(&region->claims_wait);
-	spin_lock_init(&region->queue_lock);
-	INIT_LIST_HEAD(&region->queued);
-	init_waitqueue_head(&region->helper_wait);
+	spin_lock_init(&region->shared.mappers_lock);
+	INIT_LIST_HEAD(&region->shared.mappers);
+	spin_lock_init(&region->claims.lock);
+	INIT_HLIST_HEAD(&region->claims.list);
+	init_waitqueue_head(&region->claims.wait);
+	spin_lock_init(&region->requests.queue_lock);
+	INIT_LIST_HEAD(&region->requests.queued);
+	init_waitqueue_head(&region->requests.helper_wait);
 	postcopy_stash_init(&region->stash);
-	spin_lock_init(&region->waiters_lock);
+	spin_lock_init(&region->waiters.lock);
 
 	err = -ENOMEM;
 	/* Of 64 TiB and more it is larger than the kernel gives, or lets one ask for. */
 	region->present = kvcalloc(BITS_TO_LONGS(region->nr_pages), sizeof(long),
 				   GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
-	region->buckets = postcopy_buckets_alloc();
-	if (!region->present || !region->buckets)
+	region->requests.buckets = postcopy_buckets_alloc();
+	if (!region->present || !region->requests.buckets)
 		goto err_put;
 
 	err = region_publish(region);
@@ -254,7 +254,7 @@ void postcopy_region_end(struct postcopy_region *region,
 	WRITE_ONCE(region->state, state);
 	region->context->nr_regions--;
 	/* Then helper_release() does it. */
-	in_use = region->backing_is_memfd && region->helper;
+	in_use = region->shared.is_memfd && region->helper;
 	mutex_unlock(&region->lock);
 	/* Nobody can need the memory again; converted memory can be mapped again. */
 	if (state == POSTCOPY_REGION_DEAD && !in_use)
@@ -263,7 +263,7 @@ void postcopy_region_end(struct postcopy_region *region,
 
 	xa_erase(&regions, region->id);
 	postcopy_req_answer(region, 0, region->nr_pages);
-	wake_up_poll(&region->helper_wait, EPOLLHUP);
+	wake_up_poll(&region->requests.helper_wait, EPOLLHUP);
 	postcopy_region_put(region);
 }
 
@@ -356,26 +356,26 @@ void postcopy_region_describe(struct postcopy_region *region,
 	info->out_offset = (u64)region->first << PAGE_SHIFT;
 	info->out_length = (u64)region->nr_pages << PAGE_SHIFT;
 	info->out_address = region->address;
-	info->out_region_flags = region->backing ? POSTCOPY_REGION_SHARED :
-						   POSTCOPY_REGION_PRIVATE;
+	info->out_region_flags = postcopy_region_is_shared(region) ?
+				 POSTCOPY_REGION_SHARED : POSTCOPY_REGION_PRIVATE;
 	info->out_pid = region_pid_nr(region->pid);
 	info->out_uid = from_kuid_munged(current_user_ns(), region->uid);
 	memcpy(info->out_comm, region->comm, sizeof(info->out_comm));
 	info->out_nr_pages = region->nr_pages;
 	info->out_nr_present = atomic_long_read(&region->nr_present);
-	info->out_nr_requests = atomic_long_read(&region->nr_requests);
-	info->out_nr_queued = READ_ONCE(region->nr_queued);
-	info->out_total_faults = atomic64_read(&region->total_faults);
-	info->out_total_requests = atomic64_read(&region->total_requests);
-	info->out_total_filled = atomic64_read(&region->total_filled);
-	info->out_total_zeroed = atomic64_read(&region->total_zeroed);
-	info->out_total_discarded = atomic64_read(&region->total_discarded);
+	info->out_nr_requests = atomic_long_read(&region->requests.nr);
+	info->out_nr_queued = READ_ONCE(region->requests.nr_queued);
+	info->out_total_faults = atomic64_read(&region->counters.faults);
+	info->out_total_requests = atomic64_read(&region->counters.requests);
+	info->out_total_filled = atomic64_read(&region->counters.filled);
+	info->out_total_zeroed = atomic64_read(&region->counters.zeroed);
+	info->out_total_discarded = atomic64_read(&region->counters.discarded);
 	info->out_nr_poisoned = atomic_long_read(&region->nr_poisoned);
-	info->out_wait_ns = atomic64_read(&region->wait_ns);
-	info->out_wait_max_ns = atomic64_read(&region->wait_max_ns);
+	info->out_wait_ns = atomic64_read(&region->counters.wait_ns);
+	info->out_wait_max_ns = atomic64_read(&region->counters.wait_max_ns);
 	for (i = 0; i < POSTCOPY_WAIT_BUCKETS; i++)
 		info->out_wait_histogram[i] =
-			atomic64_read(&region->wait_histogram[i]);
+			atomic64_read(&region->counters.wait_histogram[i]);
 	postcopy_waiters_describe(region, info->out_waiters);
 
 	mutex_lock(&region->lock);

@@ -13,9 +13,9 @@
  * Becoming present against a fault that comes just then:
  *
  *	CPU 1 (postcopy_pages_mark)		CPU 2 (postcopy_req_find)
- *	sets the present bit			adds the request, nr_requests++
+ *	sets the present bit			adds the request, requests.nr++
  *	full barrier				full barrier
- *	nr_requests? looks for the request	looks at the present bit
+ *	requests.nr? looks for the request	looks at the present bit
  *
  * One of them sees the other: CPU 2 finds the page present and does not wait,
  * or CPU 1 finds the request and answers it.
@@ -66,7 +66,7 @@ struct postcopy_bucket *postcopy_buckets_alloc(void)
 static struct postcopy_bucket *req_bucket(struct postcopy_region *region,
 					  unsigned long index)
 {
-	return &region->buckets[index % POSTCOPY_REQUEST_BUCKETS];
+	return &region->requests.buckets[index % POSTCOPY_REQUEST_BUCKETS];
 }
 
 static struct postcopy_req *req_lookup(struct postcopy_bucket *bucket,
@@ -89,14 +89,14 @@ static struct postcopy_req *req_alloc(struct postcopy_region *region)
 {
 	struct postcopy_req *req = NULL;
 
-	if (READ_ONCE(region->spare_req))
-		req = xchg(&region->spare_req, NULL);
+	if (READ_ONCE(region->requests.spare))
+		req = xchg(&region->requests.spare, NULL);
 	return req ?: kmem_cache_alloc(req_cache, GFP_KERNEL);
 }
 
 static void req_free(struct postcopy_region *region, struct postcopy_req *req)
 {
-	if (READ_ONCE(region->spare_req) || cmpxchg(&region->spare_req, NULL, req))
+	if (READ_ONCE(region->requests.spare) || cmpxchg(&region->requests.spare, NULL, req))
 		kmem_cache_free(req_cache, req);
 }
 
@@ -106,8 +106,8 @@ static void req_free(struct postcopy_region *region, struct postcopy_req *req)
  */
 void postcopy_req_free_spare(struct postcopy_region *region)
 {
-	if (region->spare_req)
-		kmem_cache_free(req_cache, region->spare_req);
+	if (region->requests.spare)
+		kmem_cache_free(req_cache, region->requests.spare);
 }
 
 /**
@@ -129,23 +129,23 @@ void postcopy_req_put(struct postcopy_region *region, struct postcopy_req *req)
 void postcopy_req_announce(struct postcopy_region *region, bool sleeps)
 {
 	/* The barrier pairs with prepare_to_wait() and with helper_poll(). */
-	if (!wq_has_sleeper(&region->helper_wait))
+	if (!wq_has_sleeper(&region->requests.helper_wait))
 		return;
 	if (sleeps)
-		wake_up_interruptible_sync_poll(&region->helper_wait,
+		wake_up_interruptible_sync_poll(&region->requests.helper_wait,
 						EPOLLIN | EPOLLRDNORM);
 	else
-		wake_up_interruptible_poll(&region->helper_wait,
+		wake_up_interruptible_poll(&region->requests.helper_wait,
 					   EPOLLIN | EPOLLRDNORM);
 }
 
 static void req_enqueue(struct postcopy_region *region, struct postcopy_req *req)
 {
-	spin_lock(&region->queue_lock);
-	req->seq = ++region->request_seq;
-	list_add_tail(&req->queue, &region->queued);
-	region->nr_queued++;
-	spin_unlock(&region->queue_lock);
+	spin_lock(&region->requests.queue_lock);
+	req->seq = ++region->requests.last_seq;
+	list_add_tail(&req->queue, &region->requests.queued);
+	region->requests.nr_queued++;
+	spin_unlock(&region->requests.queue_lock);
 }
 
 /* Only who holds the bucket's lock makes a request that is taken one that is queued. */
@@ -154,12 +154,12 @@ static void req_dequeue(struct postcopy_region *region, struct postcopy_req *req
 	/* Pairs with postcopy_req_take(). */
 	if (smp_load_acquire(&req->taken))
 		return;
-	spin_lock(&region->queue_lock);
+	spin_lock(&region->requests.queue_lock);
 	if (!req->taken) {
 		list_del(&req->queue);
-		region->nr_queued--;
+		region->requests.nr_queued--;
 	}
-	spin_unlock(&region->queue_lock);
+	spin_unlock(&region->requests.queue_lock);
 }
 
 /**
@@ -204,18 +204,18 @@ struct postcopy_req *postcopy_req_find(struct postcopy_region *region,
 		req->found = true;
 	} else {
 		hlist_add_head(&fresh->hash, &bucket->requests);
-		atomic_long_inc(&region->nr_requests);
+		atomic_long_inc(&region->requests.nr);
 		smp_mb__after_atomic();	/* see above */
 		if (test_bit(index, region->present) ||
 		    postcopy_poisoned(region, index) ||
 		    postcopy_region_final(region)) {
 			hlist_del(&fresh->hash);
-			atomic_long_dec(&region->nr_requests);
+			atomic_long_dec(&region->requests.nr);
 		} else {
 			req = fresh;
 			fresh = NULL;
 			req_enqueue(region, req);
-			atomic64_inc(&region->total_requests);
+			atomic64_inc(&region->counters.requests);
 			trace_postcopy_request(region, index, 1, 1);
 			*is_new = true;
 		}
@@ -236,7 +236,7 @@ static void req_answer(struct postcopy_region *region, struct postcopy_bucket *b
 {
 	lockdep_assert_held(&bucket->lock);
 	hlist_del(&req->hash);
-	atomic_long_dec(&region->nr_requests);
+	atomic_long_dec(&region->requests.nr);
 	req_dequeue(region, req);
 	/* Pairs with req_is_answered() in wait.c. */
 	smp_store_release(&req->answered, true);
@@ -276,7 +276,7 @@ void postcopy_req_answer(struct postcopy_region *region,
 		return;
 	}
 	for (i = 0; i < POSTCOPY_REQUEST_BUCKETS; i++) {
-		bucket = &region->buckets[i];
+		bucket = &region->requests.buckets[i];
 		spin_lock(&bucket->lock);
 		hlist_for_each_entry_safe(req, next, &bucket->requests, hash)
 			if (req->index - first < nr)
@@ -303,8 +303,8 @@ unsigned int postcopy_req_take(struct postcopy_region *region,
 	unsigned int i = 0;
 
 	nr = min(nr, POSTCOPY_READ_BATCH);
-	spin_lock(&region->queue_lock);
-	list_for_each_entry_safe(req, next, &region->queued, queue) {
+	spin_lock(&region->requests.queue_lock);
+	list_for_each_entry_safe(req, next, &region->requests.queued, queue) {
 		if (i == nr)
 			break;
 		batch->requests[i] = (struct postcopy_request) {
@@ -315,11 +315,11 @@ unsigned int postcopy_req_take(struct postcopy_region *region,
 		};
 		batch->seq[i++] = req->seq;
 		list_del(&req->queue);
-		region->nr_queued--;
+		region->requests.nr_queued--;
 		/* The last thing: it may be answered, and freed, from now on. */
 		smp_store_release(&req->taken, true);
 	}
-	spin_unlock(&region->queue_lock);
+	spin_unlock(&region->requests.queue_lock);
 	return i;
 }
 
@@ -333,14 +333,14 @@ static void req_untake(struct postcopy_region *region, struct postcopy_bucket *b
 	struct list_head *place;
 
 	lockdep_assert_held(&bucket->lock);
-	spin_lock(&region->queue_lock);
-	list_for_each(place, &region->queued)
+	spin_lock(&region->requests.queue_lock);
+	list_for_each(place, &region->requests.queued)
 		if (list_entry(place, struct postcopy_req, queue)->seq > req->seq)
 			break;
 	list_add_tail(&req->queue, place);
-	region->nr_queued++;
+	region->requests.nr_queued++;
 	WRITE_ONCE(req->taken, false);
-	spin_unlock(&region->queue_lock);
+	spin_unlock(&region->requests.queue_lock);
 }
 
 /**
@@ -430,7 +430,7 @@ void postcopy_req_requeue(struct postcopy_region *region)
 	while (postcopy_req_take(region, &batch, POSTCOPY_READ_BATCH))
 		cond_resched();
 	for (i = 0; i < POSTCOPY_REQUEST_BUCKETS; i++) {
-		bucket = &region->buckets[i];
+		bucket = &region->requests.buckets[i];
 		if (hlist_empty(&bucket->requests))
 			continue;
 		spin_lock(&bucket->lock);

@@ -44,7 +44,7 @@ struct postcopy_req_batch {
 /* A read() of a helper need not wait. */
 static inline bool postcopy_req_readable(struct postcopy_region *region)
 {
-	return READ_ONCE(region->nr_queued) || postcopy_region_final(region);
+	return READ_ONCE(region->requests.nr_queued) || postcopy_region_final(region);
 }
 
 void postcopy_req_free_spare(struct postcopy_region *region);

@@ -42,8 +42,8 @@ static struct postcopy_mapper *mapper_find(struct postcopy_region *region,
 {
 	struct postcopy_mapper *mapper;
 
-	lockdep_assert_held(&region->mappers_lock);
-	list_for_each_entry(mapper, &region->mappers, node)
+	lockdep_assert_held(&region->shared.mappers_lock);
+	list_for_each_entry(mapper, &region->shared.mappers, node)
 		if (mapper->mm == mm)
 			return mapper;
 	return NULL;
@@ -54,35 +54,35 @@ static void mapper_add_vma(struct postcopy_region *region, struct mm_struct *mm)
 {
 	struct postcopy_mapper *mapper, *fresh = NULL;
 
-	spin_lock(&region->mappers_lock);
+	spin_lock(&region->shared.mappers_lock);
 	mapper = mapper_find(region, mm);
 	if (!mapper) {
 		/* Only mm's own threads add it, and mmap_lock keeps them out. */
-		spin_unlock(&region->mappers_lock);
+		spin_unlock(&region->shared.mappers_lock);
 		fresh = kzalloc(sizeof(*fresh), GFP_KERNEL_ACCOUNT);
 		if (!fresh)
 			return;
 		mmgrab(mm);
 		fresh->mm = mm;
-		spin_lock(&region->mappers_lock);
-		list_add(&fresh->node, &region->mappers);
+		spin_lock(&region->shared.mappers_lock);
+		list_add(&fresh->node, &region->shared.mappers);
 		mapper = fresh;
 	}
 	mapper->nr_vmas++;
-	spin_unlock(&region->mappers_lock);
+	spin_unlock(&region->shared.mappers_lock);
 }
 
 static void mapper_remove_vma(struct postcopy_region *region, struct mm_struct *mm)
 {
 	struct postcopy_mapper *mapper;
 
-	spin_lock(&region->mappers_lock);
+	spin_lock(&region->shared.mappers_lock);
 	mapper = mapper_find(region, mm);
 	if (mapper && --mapper->nr_vmas == 0)
 		list_del(&mapper->node);
 	else
 		mapper = NULL;
-	spin_unlock(&region->mappers_lock);
+	spin_unlock(&region->shared.mappers_lock);
 	if (mapper) {
 		mmdrop(mapper->mm);
 		kfree(mapper);
@@ -113,14 +113,14 @@ static int shared_set_policy(struct vm_area_struct *vma, struct mempolicy *polic
 {
 	struct postcopy_region *region = vma->vm_private_data;
 
-	return region->shmem_ops->set_policy(vma, policy);
+	return region->shared.shmem_ops->set_policy(vma, policy);
 }
 
 static POSTCOPY_GET_POLICY(shared_get_policy)
 {
 	struct postcopy_region *region = vma->vm_private_data;
 
-	return postcopy_call_get_policy(region->shmem_ops);
+	return postcopy_call_get_policy(region->shared.shmem_ops);
 }
 #endif
 
@@ -137,14 +137,14 @@ const struct vm_operations_struct postcopy_shared_vm_ops = {
 
 static vm_flags_t shared_vm_flags(struct postcopy_region *region)
 {
-	return VM_DONTEXPAND | (region->backing_is_memfd ? VM_MIXEDMAP : 0);
+	return VM_DONTEXPAND | (region->shared.is_memfd ? VM_MIXEDMAP : 0);
 }
 
 /* Map part of the region's file, with shmem's vm_ops. */
 static int shared_map(struct postcopy_region *region, struct vm_area_struct *vma)
 {
-	vma->vm_pgoff = region->backing_first + (vma->vm_pgoff - region->first);
-	return postcopy_backing_map(region->backing, vma);
+	vma->vm_pgoff = region->shared.first + (vma->vm_pgoff - region->first);
+	return postcopy_backing_map(region->shared.file, vma);
 }
 
 /**
@@ -156,9 +156,9 @@ static int shared_map(struct postcopy_region *region, struct vm_area_struct *vma
 void postcopy_shared_unlist(struct postcopy_region *region)
 {
 	lockdep_assert_held(&region->context->lock);
-	if (list_empty(&region->context_node))
+	if (list_empty(&region->shared.node))
 		return;
-	list_del_init(&region->context_node);
+	list_del_init(&region->shared.node);
 	postcopy_region_put(region);
 }
 
@@ -169,7 +169,7 @@ static struct postcopy_region *shared_find(struct postcopy_context *context,
 	struct postcopy_region *region;
 
 	lockdep_assert_held(&context->lock);
-	list_for_each_entry(region, &context->shared, context_node)
+	list_for_each_entry(region, &context->shared, shared.node)
 		if (vma->vm_pgoff < region->first + region->nr_pages &&
 		    region->first < vma->vm_pgoff + vma_pages(vma))
 			return region;
@@ -200,7 +200,7 @@ static struct postcopy_region *shared_create(struct postcopy_context *context,
 	if (IS_ERR(region))
 		return region;
 	postcopy_region_get(region);	/* for the list */
-	list_add_tail(&region->context_node, &context->shared);
+	list_add_tail(&region->shared.node, &context->shared);
 	return region;
 }
 
@@ -231,7 +231,7 @@ static struct postcopy_region *shared_find_or_create(struct postcopy_context *co
 		 * has a helper a call of his that has begun may still write to pages or
 		 * drop them: of the new region, whose memory is the same.
 		 */
-		if (region->backing_is_memfd)
+		if (region->shared.is_memfd)
 			return ERR_PTR(-EBUSY);
 		postcopy_shared_unlist(region);
 	}
@@ -268,7 +268,7 @@ int postcopy_mmap_shared(struct postcopy_context *context,
 	converted = region->state == POSTCOPY_REGION_CONVERTED;
 	err = shared_map(region, vma);
 	if (!err && !converted) {
-		region->shmem_ops = vma->vm_ops;
+		region->shared.shmem_ops = vma->vm_ops;
 		vm_flags_set(vma, shared_vm_flags(region));
 		/*
 		 * remap_file_pages() maps the file of a VMA again, with the
@@ -301,7 +301,7 @@ int postcopy_mmap_helper(struct postcopy_region *region,
 {
 	int err;
 
-	if (!region->backing || !(vma->vm_flags & VM_MAYSHARE))
+	if (!postcopy_region_is_shared(region) || !(vma->vm_flags & VM_MAYSHARE))
 		return -EOPNOTSUPP;
 	err = postcopy_region_alive(region);
 	if (err)
@@ -328,7 +328,7 @@ void postcopy_shared_forget(struct postcopy_context *context)
 	while (!list_empty(&context->shared))
 		postcopy_shared_unlist(list_first_entry(&context->shared,
 							struct postcopy_region,
-							context_node));
+							shared.node));
 	mutex_unlock(&context->lock);
 }
 
@@ -346,9 +346,9 @@ static unsigned long shared_missing_run(struct postcopy_region *region,
  */
 static int shared_gate(struct postcopy_region *region)
 {
-	struct rw_semaphore *sem = &file_inode(region->backing)->i_rwsem;
+	struct rw_semaphore *sem = &file_inode(region->shared.file)->i_rwsem;
 
-	if (!region->backing_is_memfd)
+	if (!region->shared.is_memfd)
 		return 0;
 	if (down_write_killable(sem))
 		return -EINTR;
@@ -375,7 +375,7 @@ long postcopy_shared_fill(struct postcopy_region *region,
 	ssize_t written = 0;
 
 	while ((run = shared_missing_run(region, &index, end))) {
-		loff_t pos = (loff_t)(region->backing_first + index) << PAGE_SHIFT;
+		loff_t pos = (loff_t)(region->shared.first + index) << PAGE_SHIFT;
 		struct iov_iter iter;
 
 		written = shared_gate(region);
@@ -384,7 +384,7 @@ long postcopy_shared_fill(struct postcopy_region *region,
 		iov_iter_ubuf(&iter, ITER_SOURCE,
 			      (void __user *)data + ((index - first) << PAGE_SHIFT),
 			      run << PAGE_SHIFT);
-		written = vfs_iter_write(region->backing, &iter, &pos, 0);
+		written = vfs_iter_write(region->shared.file, &iter, &pos, 0);
 		if (written < (ssize_t)PAGE_SIZE)
 			break;
 		/* A page that is written in part stays missing. */
@@ -423,9 +423,9 @@ long postcopy_shared_punch(struct postcopy_region *region, unsigned long first,
 		ret = shared_gate(region);
 		if (ret)
 			return ret;
-		ret = vfs_fallocate(region->backing,
+		ret = vfs_fallocate(region->shared.file,
 				    FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-				    (loff_t)(region->backing_first + first) << PAGE_SHIFT,
+				    (loff_t)(region->shared.first + first) << PAGE_SHIFT,
 				    (loff_t)run << PAGE_SHIFT);
 		if (ret)
 			return ret;
@@ -449,9 +449,9 @@ void postcopy_shared_unmap(struct postcopy_region *region, unsigned long first,
 	 * Entries for pages lost to a memory error go only with private copies, which nobody can
 	 * have but of a memfd.
 	 */
-	unmap_mapping_range(region->backing->f_mapping,
-			    (loff_t)(region->backing_first + first) << PAGE_SHIFT,
-			    (loff_t)nr << PAGE_SHIFT, !region->backing_is_memfd);
+	unmap_mapping_range(region->shared.file->f_mapping,
+			    (loff_t)(region->shared.first + first) << PAGE_SHIFT,
+			    (loff_t)nr << PAGE_SHIFT, !region->shared.is_memfd);
 }
 
 /*
@@ -471,7 +471,7 @@ static int shared_convert_mm(struct postcopy_region *region, struct mm_struct *m
 			continue;
 		vma_start_write(vma);
 		vm_flags_clear(vma, shared_vm_flags(region));
-		vma->vm_ops = region->shmem_ops;
+		vma->vm_ops = region->shared.shmem_ops;
 		vma->vm_private_data = NULL;
 		vma->vm_file->f_mode |= FMODE_READ;
 		mapper_remove_vma(region, mm);
@@ -492,14 +492,14 @@ static struct mm_struct *shared_next_mm(struct postcopy_region *region)
 	struct postcopy_mapper *mapper;
 	struct mm_struct *mm = NULL;
 
-	spin_lock(&region->mappers_lock);
-	list_for_each_entry(mapper, &region->mappers, node) {
+	spin_lock(&region->shared.mappers_lock);
+	list_for_each_entry(mapper, &region->shared.mappers, node) {
 		if (!check_stable_address_space(mapper->mm) && mmget_not_zero(mapper->mm)) {
 			mm = mapper->mm;
 			break;
 		}
 	}
-	spin_unlock(&region->mappers_lock);
+	spin_unlock(&region->shared.mappers_lock);
 	return mm;
 }
 

@@ -39,7 +39,7 @@ static void private_close(struct vm_area_struct *vma)
 	struct postcopy_region *region = vma->vm_private_data;
 
 	if (vma->vm_mm == region->mm) {
-		cmpxchg(&region->last_vma, vma, NULL);
+		cmpxchg(&region->last_vma.vma, vma, NULL);
 		if (atomic_dec_and_test(&region->nr_vmas))
 			postcopy_region_end(region, POSTCOPY_REGION_DEAD);
 	}
@@ -123,8 +123,8 @@ struct vm_area_struct *postcopy_private_vma(struct postcopy_region *region,
 
 	mmap_assert_locked(region->mm);
 	/* Others may be storing, but all of this generation; the VMA comes first. */
-	if (counted && smp_load_acquire(&region->last_vma_generation) == generation) {
-		vma = READ_ONCE(region->last_vma);
+	if (counted && smp_load_acquire(&region->last_vma.generation) == generation) {
+		vma = READ_ONCE(region->last_vma.vma);
 		if (vma && address >= vma->vm_start && address < vma->vm_end)
 			return vma;
 	}
@@ -132,9 +132,9 @@ struct vm_area_struct *postcopy_private_vma(struct postcopy_region *region,
 	if (!vma || !postcopy_vma_of(vma, region))
 		return NULL;
 	if (counted) {
-		WRITE_ONCE(region->last_vma, vma);
+		WRITE_ONCE(region->last_vma.vma, vma);
 		/* Pairs with the load above. */
-		smp_store_release(&region->last_vma_generation, generation);
+		smp_store_release(&region->last_vma.generation, generation);
 	}
 	return vma;
 }

@@ -47,8 +47,8 @@ static bool wait_abandoned(struct mm_struct *mm)
 bool postcopy_wait_expired(struct postcopy_region *region,
 			   const struct postcopy_req *req, struct mm_struct *borrowed)
 {
-	u64 request_ns = READ_ONCE(region->request_ns);
-	u64 detached_ns = READ_ONCE(region->detached_ns);
+	u64 request_ns = READ_ONCE(region->limits.request_ns);
+	u64 detached_ns = READ_ONCE(region->limits.detached_ns);
 	u64 alone_since = READ_ONCE(region->alone_since_ns);
 	u64 now;
 
@@ -115,7 +115,10 @@ static long wait_slice(struct postcopy_req *req, bool made_it, unsigned int stat
 void postcopy_wait(struct postcopy_region *region, struct postcopy_req *req,
 		   bool made_it, unsigned int state, struct mm_struct *borrowed)
 {
-	if (READ_ONCE(region->request_ns) || READ_ONCE(region->detached_ns) || borrowed) {
+	bool limited = READ_ONCE(region->limits.request_ns) ||
+		       READ_ONCE(region->limits.detached_ns) || borrowed;
+
+	if (limited) {
 		while (!wait_slice(req, made_it, state) &&
 		       !postcopy_wait_expired(region, req, borrowed))
 			;
