@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Claims: who changes which pages.
+ * Claims: which pages are being changed.
  *
- * Whatever makes pages present (fill, zero) or needs them to stay as they are
- * (convert) claims their indexes first, so that two of them never work on one
- * page at once. A fill's claim also tells the fault handler that it is called
- * for that fill. There are at most as many claims as threads of the helper.
+ * Whatever changes pages (fill, zero, present, poison, discard) or needs them to stay
+ * as they are (convert) claims their indexes first, so that no two of these work on
+ * one page at once. A fill's claim also tells the fault handler that it is called
+ * for that fill. A thread has one claim at a time, so there are few.
  */
 #include "postcopy.h"
 
@@ -34,9 +34,9 @@ static bool claim_try(struct postcopy_region *region, struct postcopy_claim *cla
 }
 
 /**
- * postcopy_claim_killable() - claim pages, wait for other claims on them
+ * postcopy_claim_killable() - wait for other claims on pages, then claim them
  * @region: the region
- * @claim: the caller's, stays in use until postcopy_claim_release()
+ * @claim: the caller's, in use until postcopy_claim_release()
  * @first: first index
  * @last: last index, inclusive
  *
@@ -76,8 +76,8 @@ void postcopy_claim_release(struct postcopy_region *region,
  * @region: the region
  * @index: the page
  *
- * Return: the claim of its struct fill, which only the current thread can give
- * back, or NULL.
+ * Return: the claim of the thread's struct fill, which no other thread releases, or
+ * NULL.
  */
 struct postcopy_claim *postcopy_claim_of_current(struct postcopy_region *region,
 						 unsigned long index)

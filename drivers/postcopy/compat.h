@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The sources are written for the newest kernel; what older ones lack is made
- * up for here and nowhere else.
+ * The sources are written for the newest kernel. This file supplies what older
+ * kernels lack, and no other file does.
  */
 #ifndef _POSTCOPY_COMPAT_H
 #define _POSTCOPY_COMPAT_H
@@ -15,7 +15,7 @@
 #error postcopy needs Linux 6.1 or later
 #endif
 
-/* vm_operations_struct.get_policy is given where to put the interleave index since 6.7. */
+/* Since 6.7 ->get_policy has a third argument: where to put the interleave index. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 7, 0)
 #define POSTCOPY_GET_POLICY(name)						\
 	struct mempolicy *name(struct vm_area_struct *vma, unsigned long address)
@@ -42,7 +42,7 @@ static inline void vm_flags_clear(struct vm_area_struct *vma, vm_flags_t flags)
 #endif
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 4, 0)
-/* No per-VMA lock before 6.4: mmap_lock covers it all. */
+/* Before 6.4 there is no per-VMA lock: mmap_lock does for it. */
 static inline void vma_start_write(struct vm_area_struct *vma)
 {
 	mmap_assert_write_locked(vma->vm_mm);
@@ -55,9 +55,10 @@ static inline void release_fault_lock(struct vm_fault *vmf)
 #endif
 
 /*
- * A number that is another one after mmap_lock has been held for writing; the caller holds
- * it for reading. False if the kernel has none (before 6.4). It is an int or, since 6.13 and
- * in later versions of 6.12, a seqcount_t, which begins with one.
+ * Get a number that changes whenever mmap_lock has been held for writing. The caller holds
+ * the lock for reading. Returns false if the kernel has no such number (before 6.4).
+ * mm_lock_seq is an int or, since 6.13 and in later versions of 6.12, a seqcount_t, whose
+ * first member is one.
  */
 static inline bool postcopy_mmap_generation(struct mm_struct *mm, unsigned int *generation)
 {
@@ -78,8 +79,8 @@ static inline struct file *get_file_active(struct file **file)
 #endif
 
 /*
- * Kernels may be configured to clear what is on the stack; this is for what is
- * large and written before it is read.
+ * Kernels may be configured to clear variables on the stack. This exempts large ones
+ * that are written before they are read.
  */
 #ifndef __uninitialized
 #define __uninitialized	__attribute__((uninitialized))

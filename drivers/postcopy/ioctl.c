@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Size-first structs in and out of user space, for every ioctl table.
+ * Running an ioctl from a table: copying its struct, which starts with its size, in
+ * and out.
  */
 #include <linux/uaccess.h>
 
@@ -23,7 +24,7 @@ long postcopy_ioctl_run(const struct postcopy_ioctl *table, size_t nr,
 			void *object, unsigned int cmd, unsigned long uarg)
 {
 	void __user *user = (void __user *)uarg;
-	/* What the ioctl's own struct covers is written below. */
+	/* copy_struct_from_user() writes the part that the ioctl's struct covers. */
 	union postcopy_ioctl_arg arg __uninitialized;
 	const struct postcopy_ioctl *ioctl;
 	u32 size;
@@ -45,7 +46,7 @@ long postcopy_ioctl_run(const struct postcopy_ioctl *table, size_t nr,
 	arg.size = size;
 
 	ret = ioctl->run(object, &arg, user);
-	/* EBUSY tells how much is missing, where there is something to tell. */
+	/* EBUSY of CONVERT comes with the number of missing pages. */
 	if ((ret && ret != -EBUSY) || ioctl->copies_out)
 		return ret;
 	if (copy_to_user(user, &arg, min(size, ioctl->size)))

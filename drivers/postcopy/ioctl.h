@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Tables of ioctls.
+ * The tables of ioctls of a context fd and a helper fd: ioctl.c.
  */
 #ifndef _POSTCOPY_IOCTL_H
 #define _POSTCOPY_IOCTL_H
@@ -30,10 +30,10 @@ union postcopy_ioctl_arg {
 /**
  * struct postcopy_ioctl - one entry of an ioctl table
  * @cmd: the number
- * @min_size: of the struct's first version
- * @size: of the struct's version the kernel knows
+ * @min_size: size of the struct's first version
+ * @size: size of the struct's version that this kernel knows
  * @run: does it; may sleep; @uarg is for entries that copy out themselves
- * @copies_out: @run has copied the struct out
+ * @copies_out: @run copies out what there is to copy
  */
 struct postcopy_ioctl {
 	unsigned int cmd;
@@ -43,7 +43,7 @@ struct postcopy_ioctl {
 	bool copies_out;
 };
 
-/* min_last: the last member of the struct's first version. */
+/* _min_last: the last member of the struct's first version. */
 #define POSTCOPY_IOCTL(_cmd, _struct, _min_last, _run)			\
 	{								\
 		.cmd = (_cmd),						\

@@ -48,26 +48,28 @@ static const struct kernel_param_ops kernel_faults_ops = {
 
 module_param_cb(kernel_faults, &kernel_faults_ops, NULL, 0644);
 MODULE_PARM_DESC(kernel_faults,
-		 "Whose kernel-mode accesses (KVM, system calls) to missing pages wait; others fail with EFAULT: node (of all who can open the device; default), cap (of those with CAP_SYS_PTRACE when they map), never");
+		 "Whose kernel-mode accesses (KVM, system calls) to missing pages wait, while others fail with EFAULT: node (everyone who can open the device; default), cap (who has CAP_SYS_PTRACE when mapping), never (nobody)");
 
 static unsigned int max_regions_per_user = 4096;
 module_param(max_regions_per_user, uint, 0644);
 MODULE_PARM_DESC(max_regions_per_user,
-		 "Regions a user may have at once, 0: no limit (default 4096); one more fails with EDQUOT");
+		 "Regions that a user may have at once, 0: no limit (default 4096); mmap of one more fails with EDQUOT");
 
 static unsigned long max_region_mib;
 module_param(max_region_mib, ulong, 0644);
 MODULE_PARM_DESC(max_region_mib,
-		 "Size of the largest region in MiB, 0: no limit (default); a larger one fails with EFBIG");
+		 "Size of the largest region in MiB, 0: no limit (default); mmap of a larger one fails with EFBIG");
 
-/* Regions by user. Counting is more than one operation: under limits_mutex. */
+/* The number of regions by user. limits_mutex makes load and store one operation. */
 static DEFINE_XARRAY(limits_users);
 static DEFINE_MUTEX(limits_mutex);
 
 /**
- * postcopy_limits_admit() - may the user have another region?
- * @uid: the user; counted if so, until postcopy_limits_release()
- * @nr_pages: its size
+ * postcopy_limits_admit() - may the user have another region? Then count it
+ * @uid: the user
+ * @nr_pages: the region's size
+ *
+ * What is counted is for postcopy_limits_release().
  *
  * Context: may sleep.
  * Return: 0, EFBIG, EDQUOT, ENOMEM.
@@ -115,11 +117,11 @@ void postcopy_limits_release(kuid_t uid)
 }
 
 /**
- * postcopy_limits_kernel_faults() - may kernel-mode accesses to a region wait
- *	that the current thread maps?
+ * postcopy_limits_kernel_faults() - may kernel-mode accesses wait in a region that the
+ *	current thread maps?
  *
- * Why not always: a thread parked inside copy_from_user() widens races
- * elsewhere in the kernel, see the restrictions on userfaultfd.
+ * Why not always: a thread parked inside copy_from_user() widens races elsewhere in
+ * the kernel, which is also why userfaultfd is restricted.
  */
 bool postcopy_limits_kernel_faults(void)
 {
@@ -155,8 +157,9 @@ long postcopy_region_policy(struct postcopy_region *region,
 	WRITE_ONCE(region->limits.detached_ns, policy->detached_ms * NSEC_PER_MSEC);
 	WRITE_ONCE(region->limits.request_ns, policy->request_ms * NSEC_PER_MSEC);
 	/*
-	 * Those who wait come back and wait by the new rules. Who is not found is to find the
-	 * new rules: pairs with the bucket's lock in postcopy_req_find().
+	 * Wake all waiters: each accesses its page again and waits by the new limits. A waiter
+	 * that the walk misses sees the new limits by itself: pairs with the bucket's lock in
+	 * postcopy_req_find().
 	 */
 	smp_mb();
 	postcopy_req_answer(region, 0, region->nr_pages);

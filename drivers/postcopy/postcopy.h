@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Types shared by the files of the module, who owns what, and the lock order.
+ * The types that all files of the module use, their owners, and the lock order.
  *
  * References
  *	VMA, helper fd, waiting fault, table -> region -> context -> module
- * A context is also referenced by its file. So as long as any thread may sleep
- * in module text the module is loaded; threads that are only on their way out
- * are covered by synchronize_rcu_tasks() in main.c.
+ * A context's file holds a reference on it, too. So the module stays loaded as
+ * long as any thread may sleep in its text. Threads that are only on their way
+ * out are what synchronize_rcu_tasks() in main.c waits for.
  *
  * Lock order, outermost first
  *	claim on page indexes (claim.c)
@@ -18,7 +18,7 @@
  *	bucket->lock (request.c)
  *	  region->requests.queue_lock
  * The last two, region->claims.lock, region->shared.mappers_lock and
- * region->waiters.lock are leaves for everything above them.
+ * region->waiters.lock are leaves: they may be taken under any lock above them.
  */
 #ifndef _POSTCOPY_H
 #define _POSTCOPY_H
@@ -52,11 +52,11 @@ struct postcopy_context {
 	unsigned int nr_regions; /* neither converted nor dead */
 	bool polled;
 	/*
-	 * Shared regions, with a reference, so that every mapping of a range
-	 * is the same memory; until the file is released.
+	 * The shared regions, with a reference on each, so that every mapping of
+	 * a range finds the same memory. Emptied when the file is released.
 	 */
 	struct list_head shared;
-	struct postcopy_memfd *memfd;	/* of POSTCOPY_CONTEXT_BACKING; set once */
+	struct postcopy_memfd *memfd;	/* from POSTCOPY_CONTEXT_BACKING; set once */
 
 	atomic64_t list_seq;	/* postcopy_region_seq at the last REGION_LIST */
 };
@@ -71,17 +71,17 @@ struct postcopy_bucket {
 
 #define POSTCOPY_STASH_PAGES	8U
 
-/* Allocated pages that belong to nobody yet, see stash.c */
+/* Pages that are allocated and not used yet, see stash.c */
 struct postcopy_stash {
-	unsigned long locked;	/* bit 0 */
-	/* Under it. */
+	unsigned long locked;	/* bit 0 is a lock */
+	/* Under that lock. */
 	unsigned int nr;
 	struct page *pages[POSTCOPY_STASH_PAGES];
-	bool used;	/* since it was looked at */
+	bool used;	/* since look ran last */
 	struct delayed_work look;
 };
 
-/* The last VMA that was looked up in the owner of a private region, see vma.c */
+/* The VMA that was last looked up in the owner of a private region, see vma.c */
 struct postcopy_last_vma {
 	struct vm_area_struct *vma;
 	unsigned int generation;	/* of the owner's mmap_lock */
@@ -92,26 +92,26 @@ struct postcopy_shared {
 	/* Set once before the region is in the table. */
 	struct file *file;	/* a reference; NULL for a private region */
 	unsigned long first;	/* page 0 is this page of file */
-	bool is_memfd;		/* others may map it without us */
+	bool is_memfd;		/* others may map it without the driver */
 
-	/* shmem's, which our vm_ops wrap. Set before a VMA has ours. */
+	/* shmem's vm_ops, which ours wrap. Set before any VMA gets ours. */
 	const struct vm_operations_struct *shmem_ops;
 
 	struct list_head node;	/* in context->shared, under context->lock */
-	struct mutex tables_lock;	/* to put anything into an empty PMD */
+	struct mutex tables_lock;	/* held to put anything into an empty PMD */
 
 	spinlock_t mappers_lock;
 	struct list_head mappers;	/* processes, under mappers_lock */
 };
 
-/* Who works on which pages, see claim.c */
+/* The claims on pages, see claim.c */
 struct postcopy_claims {
 	spinlock_t lock;
 	struct hlist_head list;		/* under lock */
 	wait_queue_head_t wait;
 };
 
-/* The missing pages that somebody waits for, see request.c */
+/* The requests for missing pages, see request.c */
 struct postcopy_requests {
 	struct postcopy_bucket *buckets;	/* set once, freed with the region */
 	atomic_long_t nr;		/* in all buckets; see postcopy_pages_mark() */
@@ -119,7 +119,7 @@ struct postcopy_requests {
 
 	spinlock_t queue_lock;
 	/* Written under queue_lock, nr_queued also read without. */
-	struct list_head queued;	/* no helper has taken them; by rising seq */
+	struct list_head queued;	/* not taken by a helper; by rising seq */
 	u64 last_seq;
 	unsigned long nr_queued;
 
@@ -128,13 +128,13 @@ struct postcopy_requests {
 
 /* How long accesses may wait, see limits.c */
 struct postcopy_limits {
-	/* Nanoseconds, 0 is for ever. Written whole, read anywhere. */
+	/* Nanoseconds, 0 is for ever. Written with WRITE_ONCE(), read anywhere. */
 	u64 detached_ns;
 	u64 request_ns;
 	bool kernel_faults;	/* set once: may kernel-mode accesses wait? */
 };
 
-/* Everything that has happened, for REGION_INFO. */
+/* What REGION_INFO counts. Only ever rise; no lock. */
 struct postcopy_counters {
 	atomic64_t faults;
 	atomic64_t requests;
@@ -146,7 +146,7 @@ struct postcopy_counters {
 	atomic64_t wait_histogram[POSTCOPY_WAIT_BUCKETS];
 };
 
-/* A thread and the longest it has waited. */
+/* A thread and its longest wait. */
 struct postcopy_waiter {
 	struct pid *pid;	/* a reference, or NULL */
 	u64 ns;
@@ -164,14 +164,14 @@ struct postcopy_region {
 	struct kref kref;
 	struct rcu_head rcu;
 
-	/* What it is. Set once before the region is in the table, released with it. */
+	/* Identity: set once before the region is in the table, freed with the region. */
 	u64 id;
 	struct postcopy_context *context;
-	struct mm_struct *mm;	/* the owner's, mmgrab()ed: an identity; memory needs mmget */
-	unsigned long address;	/* of page 0 in mm; moving it is refused */
+	struct mm_struct *mm;	/* the owner's, mmgrab()ed; needs mmget_not_zero() to be used */
+	unsigned long address;	/* of page 0 in mm; never changes, see vma.c */
 	unsigned long first;	/* page 0 is this page of the RAM image */
 	unsigned long nr_pages;
-	struct pid *pid;
+	struct pid *pid;	/* the owner's, a reference */
 	kuid_t uid;
 	char comm[TASK_COMM_LEN];
 
@@ -179,24 +179,24 @@ struct postcopy_region {
 	struct mutex lock;
 	/* Written under lock, state and alone_since_ns also read without. */
 	enum postcopy_region_state state;
-	struct postcopy_helper *helper;	/* the file of its fd has the reference */
+	struct postcopy_helper *helper;	/* owned by the file of the helper fd */
 	struct pid *helper_pid;		/* a reference, or NULL */
-	u64 alone_since_ns;		/* no helper since then, 0: there is one */
+	u64 alone_since_ns;		/* since when there is no helper; 0: there is one */
 	u64 total_attached;
 
 	/*
-	 * Which pages are present: present.c. A bit for each page. A set bit says:
-	 * this page was delivered, so a page table entry that is none means zeros.
-	 * Set only by the holder of a claim on the page, after the page was
-	 * installed; read anywhere.
+	 * The maps: present.c. One bit for each page. A set bit in present says that
+	 * the page was delivered, so a page table entry that is none means zeros.
+	 * Only the holder of a claim on the page sets the bit, after the page was
+	 * installed. Anybody may read it.
 	 */
 	unsigned long *present;
 	atomic_long_t nr_present;
-	/* Missing pages that are given up. NULL until there has been one. */
+	/* Missing pages that are given up. NULL until the first POISON. */
 	unsigned long *poisoned;
 	atomic_long_t nr_poisoned;
 
-	/* Private: in mm, VMAs of forked children do not count. Shared: in all. */
+	/* Private: VMAs in mm, those of forked children do not count. Shared: all VMAs. */
 	atomic_t nr_vmas;
 
 	struct postcopy_last_vma last_vma;
@@ -240,18 +240,20 @@ long postcopy_region_list(struct postcopy_context *context,
 void postcopy_region_describe(struct postcopy_region *region,
 			      struct postcopy_region_info *info);
 
+/* Or is it private? Never changes. */
 static inline bool postcopy_region_is_shared(const struct postcopy_region *region)
 {
 	return region->shared.file;
 }
 
+/* Is the region converted or dead? Then no other state follows. */
 static inline bool postcopy_region_final(struct postcopy_region *region)
 {
 	return READ_ONCE(region->state) >= POSTCOPY_REGION_CONVERTED;
 }
 
 /**
- * postcopy_region_alive() - is there still something to do for a helper?
+ * postcopy_region_alive() - can a helper still do anything for a region?
  * @region: the region
  *
  * Return: 0, ESRCH (dead) or EALREADY (converted).
@@ -306,6 +308,7 @@ long postcopy_shared_punch(struct postcopy_region *region, unsigned long first,
 			   unsigned long nr);
 int postcopy_shared_convert(struct postcopy_region *region);
 
+/* Does the VMA belong to the region, with our vm_ops? */
 static inline bool postcopy_vma_of(struct vm_area_struct *vma,
 				   struct postcopy_region *region)
 {
@@ -329,7 +332,7 @@ struct postcopy_claim {
 	struct hlist_node node;
 	unsigned long first;
 	unsigned long last;
-	struct task_struct *filler;	/* set if the claim is part of a struct fill */
+	struct task_struct *filler;	/* not NULL: the claim is part of its struct fill */
 };
 
 int postcopy_claim_killable(struct postcopy_region *region,
@@ -354,11 +357,11 @@ unsigned long postcopy_poison_set(struct postcopy_region *region,
 /**
  * postcopy_next_missing() - look for a missing page
  * @region: the region
- * @index: from this one on
- * @end: to the one before this
+ * @index: the first page to look at
+ * @end: the page after the last one to look at
  *
- * Bits are set and cleared meanwhile, of other pages in the same word too. The answer
- * is true for pages that the caller has claimed.
+ * Other threads set and clear bits meanwhile, some in the same words. The answer is
+ * reliable for pages that the caller has claimed.
  *
  * Context: any.
  * Return: the page's index, or @end.
@@ -367,15 +370,15 @@ static inline unsigned long postcopy_next_missing(struct postcopy_region *region
 						  unsigned long index,
 						  unsigned long end)
 {
-	/* Other bits of the word. */
+	/* Other threads change other bits of the same word. */
 	return data_race(find_next_zero_bit(region->present, end, index));
 }
 
 /**
  * postcopy_next_present() - look for a present page, as postcopy_next_missing()
  * @region: the region
- * @index: from this one on
- * @end: to the one before this
+ * @index: the first page to look at
+ * @end: the page after the last one to look at
  *
  * Context: any.
  * Return: the page's index, or @end.
@@ -384,7 +387,7 @@ static inline unsigned long postcopy_next_present(struct postcopy_region *region
 						  unsigned long index,
 						  unsigned long end)
 {
-	/* Other bits of the word. */
+	/* Other threads change other bits of the same word. */
 	return data_race(find_next_bit(region->present, end, index));
 }
 

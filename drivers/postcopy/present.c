@@ -2,9 +2,9 @@
 /*
  * The maps of a region: which pages are present, and which are given up.
  *
- * Whoever changes them has claimed the pages. The core of it, and what is not
- * here, is the order: a page is installed before its bit is set (fill.c), and
- * its bit is cleared before it is dropped (ranges.c).
+ * The caller of a function that changes them has claimed the pages. What matters most
+ * is not here but in the callers, the order: a page is installed before its bit is set
+ * (fill.c), and its bit is cleared before the page is dropped (discard.c).
  */
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
@@ -13,7 +13,7 @@
 #include "postcopy.h"
 #include "request.h"
 
-/* Pages looked at before the CPU is offered to others. */
+/* After so many pages QUERY lets other threads have the CPU. */
 #define QUERY_BATCH	(1UL << 20)
 
 /* The bits of a word that belong to the pages from first to last. */
@@ -29,7 +29,7 @@ static unsigned long word_mask(unsigned long word, unsigned long first,
 	return mask;
 }
 
-/* Clear the bits of pages in a map; the number of those that were set. */
+/* Clear the bits of pages in a map. Returns how many were set. */
 static unsigned long map_clear(unsigned long *map, unsigned long first,
 			       unsigned long nr)
 {
@@ -44,14 +44,14 @@ static unsigned long map_clear(unsigned long *map, unsigned long first,
 	return cleared;
 }
 
-/* Set some bits of a word; the number of those that were clear. */
+/* Set some bits of a word. Returns how many were clear. */
 static unsigned int mark_word(unsigned long *word, unsigned long mask)
 {
 	unsigned long old;
 
 	/*
-	 * Whole words are ours by our claim; a part of one shares it with
-	 * others.
+	 * The claim covers all of a whole word. Other bits of a word that is
+	 * claimed in part may change meanwhile.
 	 */
 	if (mask == ~0UL) {
 		old = READ_ONCE(*word);
@@ -64,7 +64,7 @@ static unsigned int mark_word(unsigned long *word, unsigned long mask)
 }
 
 /**
- * postcopy_pages_mark() - pages are present: say so and wake who waits
+ * postcopy_pages_mark() - mark pages present and wake the threads that wait for them
  * @region: the region
  * @first: index of the first page, all of which the caller has claimed
  * @nr: pages, at least 1
@@ -96,7 +96,7 @@ unsigned long postcopy_pages_mark(struct postcopy_region *region,
 }
 
 /**
- * postcopy_pages_unmark() - pages are missing from now on
+ * postcopy_pages_unmark() - mark pages missing
  * @region: the region
  * @first: index of the first page, all of which the caller has claimed
  * @nr: pages, at least 1
@@ -113,7 +113,7 @@ unsigned long postcopy_pages_unmark(struct postcopy_region *region,
 }
 
 /**
- * postcopy_poison_alloc() - make sure that there is a map of poisoned pages
+ * postcopy_poison_alloc() - allocate the map of poisoned pages, unless it is there
  * @region: the region
  *
  * Context: may sleep; takes region->lock.
@@ -123,7 +123,7 @@ int postcopy_poison_alloc(struct postcopy_region *region)
 {
 	mutex_lock(&region->lock);
 	if (!region->poisoned)
-		/* Readers find it by nr_poisoned, which comes after. */
+		/* Readers look at nr_poisoned first, which is 0 until later. */
 		region->poisoned = kvcalloc(BITS_TO_LONGS(region->nr_pages),
 					    sizeof(long), GFP_KERNEL_ACCOUNT);
 	mutex_unlock(&region->lock);
@@ -131,7 +131,7 @@ int postcopy_poison_alloc(struct postcopy_region *region)
 }
 
 /**
- * postcopy_poison_set() - give missing pages up and wake who waits for them
+ * postcopy_poison_set() - poison missing pages and wake the threads that wait for them
  * @region: for which postcopy_poison_alloc() has succeeded
  * @first: index of the first page, all of which the caller has claimed
  * @nr: pages, at least 1; those that are present are left alone
@@ -151,7 +151,7 @@ unsigned long postcopy_poison_set(struct postcopy_region *region,
 					   (atomic_long_t *)&region->poisoned[word]);
 		set += hweight_long(mask & ~old);
 	}
-	/* After the map's address: pairs with postcopy_poisoned(). */
+	/* The map's address before the count: pairs with postcopy_poisoned(). */
 	smp_mb__before_atomic();
 	atomic_long_add(set, &region->nr_poisoned);
 	/* As for the present bits, see request.c. */

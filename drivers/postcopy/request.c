@@ -2,15 +2,16 @@
 /*
  * Requests: the missing pages that somebody waits for.
  *
- * One request per page, however many threads fault on it, in a hash table by
- * page index, so that an answer finds and wakes just those who wait for it.
- * Until a helper takes it, a request is in the queue as well. When the helper detaches
- * with a request unanswered, it goes back there, by its sequence number.
+ * There is one request for a page, however many threads fault on it. Requests are in a
+ * hash table by page index, so that an answer finds and wakes only the threads that wait
+ * for its page. Until a helper takes a request it is in the queue as well. When a helper
+ * detaches, the requests that it has not answered go back to the queue, to their place by
+ * sequence number.
  *
- * The thread that makes a request is woken directly, for most often it is the only
- * one that waits; those that find the request made wait for its completion.
+ * The thread that makes a request is woken directly, since most often no other thread
+ * waits. Threads that find the request made wait for its completion.
  *
- * Becoming present against a fault that comes just then:
+ * A page becomes present while a fault on it comes in:
  *
  *	CPU 1 (postcopy_pages_mark)		CPU 2 (postcopy_req_find)
  *	sets the present bit			adds the request, requests.nr++
@@ -82,8 +83,8 @@ static struct postcopy_req *req_lookup(struct postcopy_bucket *bucket,
 }
 
 /*
- * A guest with one vCPU has one request at a time: its region keeps the memory of
- * the last one.
+ * A guest with one vCPU has one request at a time, so a region keeps the memory of its
+ * last request for the next one.
  */
 static struct postcopy_req *req_alloc(struct postcopy_region *region)
 {
@@ -101,8 +102,8 @@ static void req_free(struct postcopy_region *region, struct postcopy_req *req)
 }
 
 /**
- * postcopy_req_free_spare() - the region goes and needs no request any more
- * @region: the region
+ * postcopy_req_free_spare() - free the memory that is kept for the next request
+ * @region: being freed
  */
 void postcopy_req_free_spare(struct postcopy_region *region)
 {
@@ -148,7 +149,10 @@ static void req_enqueue(struct postcopy_region *region, struct postcopy_req *req
 	spin_unlock(&region->requests.queue_lock);
 }
 
-/* Only who holds the bucket's lock makes a request that is taken one that is queued. */
+/*
+ * Take a request out of the queue, if it is there. The caller holds the bucket's lock,
+ * without which no taken request goes back to the queue.
+ */
 static void req_dequeue(struct postcopy_region *region, struct postcopy_req *req)
 {
 	/* Pairs with postcopy_req_take(). */
@@ -163,16 +167,17 @@ static void req_dequeue(struct postcopy_region *region, struct postcopy_req *req
 }
 
 /**
- * postcopy_req_find() - the request for a missing page; made if there is none
+ * postcopy_req_find() - find the request for a missing page, or make one
  * @region: the region
  * @index: the page
  * @write: the access is a write
  * @time_ns: now
- * @is_new: set if it was made; the caller then owes postcopy_req_announce()
+ * @is_new: set if the request was made; then the caller has to call
+ *	postcopy_req_announce()
  *
  * Context: may sleep to allocate memory, does not wait for the page.
- * Return: the request with a reference; NULL if the page is present or poisoned
- * by now or the region has ended; ENOMEM.
+ * Return: the request with a reference; NULL if by now the page is present or
+ * poisoned or the region has ended; ENOMEM.
  */
 struct postcopy_req *postcopy_req_find(struct postcopy_region *region,
 				       unsigned long index, bool write,
@@ -205,7 +210,7 @@ struct postcopy_req *postcopy_req_find(struct postcopy_region *region,
 	} else {
 		hlist_add_head(&fresh->hash, &bucket->requests);
 		atomic_long_inc(&region->requests.nr);
-		smp_mb__after_atomic();	/* see above */
+		smp_mb__after_atomic();	/* see the head of this file */
 		if (test_bit(index, region->present) ||
 		    postcopy_poisoned(region, index) ||
 		    postcopy_region_final(region)) {
@@ -247,7 +252,7 @@ static void req_answer(struct postcopy_region *region, struct postcopy_bucket *b
 }
 
 /**
- * postcopy_req_answer() - wake those who wait for pages
+ * postcopy_req_answer() - wake the threads that wait for pages
  * @region: the region
  * @first: index of the first page
  * @nr: pages
@@ -287,12 +292,12 @@ void postcopy_req_answer(struct postcopy_region *region,
 }
 
 /**
- * postcopy_req_take() - the oldest queued requests, for the helper
+ * postcopy_req_take() - take the oldest requests out of the queue for the helper
  * @region: the region
  * @batch: where to put them
  * @nr: how many at most
  *
- * The caller passes them on, or gives them back with postcopy_req_give_back().
+ * The caller passes them to user space or calls postcopy_req_give_back().
  *
  * Return: how many.
  */
@@ -316,7 +321,7 @@ unsigned int postcopy_req_take(struct postcopy_region *region,
 		batch->seq[i++] = req->seq;
 		list_del(&req->queue);
 		region->requests.nr_queued--;
-		/* The last thing: it may be answered, and freed, from now on. */
+		/* Last: from here on it may be answered and freed. Pairs with req_dequeue(). */
 		smp_store_release(&req->taken, true);
 	}
 	spin_unlock(&region->requests.queue_lock);
@@ -324,8 +329,9 @@ unsigned int postcopy_req_take(struct postcopy_region *region,
 }
 
 /*
- * A request that the helper has taken waits for a helper again. Older ones are queued
- * only if other threads of the helper gave them back just now, POSTCOPY_READ_BATCH each.
+ * Put a taken request back into the queue. Older requests are in the queue only if other
+ * threads of the helper have just given them back, at most POSTCOPY_READ_BATCH each, so
+ * the search is short.
  */
 static void req_untake(struct postcopy_region *region, struct postcopy_bucket *bucket,
 		       struct postcopy_req *req)
@@ -344,7 +350,7 @@ static void req_untake(struct postcopy_region *region, struct postcopy_bucket *b
 }
 
 /**
- * postcopy_req_give_back() - user space could not be handed what was taken for it
+ * postcopy_req_give_back() - queue requests again that did not reach user space
  * @region: the region
  * @batch: from postcopy_req_take()
  * @nr: how many
@@ -357,7 +363,7 @@ void postcopy_req_give_back(struct postcopy_region *region,
 		struct postcopy_bucket *bucket = req_bucket(region, index);
 		struct postcopy_req *req;
 
-		/* Unless it has been answered; then there may even be a new one. */
+		/* It may have been answered, and there may be a new one for the page. */
 		spin_lock(&bucket->lock);
 		req = req_lookup(bucket, index);
 		if (req && req->seq == batch->seq[nr])
@@ -368,7 +374,7 @@ void postcopy_req_give_back(struct postcopy_region *region,
 }
 
 /**
- * postcopy_req_read() - hand queued requests to user space
+ * postcopy_req_read() - copy queued requests to user space
  * @region: the region
  * @buffer: for @nr requests
  * @nr: at least 1
@@ -408,12 +414,12 @@ static int req_is_older(void *unused, const struct list_head *a, const struct li
 }
 
 /**
- * postcopy_req_requeue() - the helper is gone: queue what it has not answered
+ * postcopy_req_requeue() - the helper is gone: queue the requests it has not answered
  * @region: the region
  *
- * Its file is released, so none of its threads takes or gives back requests, and there
- * is no other helper before the region's lock is dropped. What is taken stays it, and
- * its list heads are ours; it may be answered.
+ * The helper's file is released, so none of its threads takes or gives back requests, and
+ * no other helper comes before the region's lock is dropped. Taken requests stay taken, so
+ * this function may use their list heads. They may be answered meanwhile.
  *
  * Context: sleeps, under the region's lock.
  */
@@ -426,7 +432,7 @@ void postcopy_req_requeue(struct postcopy_region *region)
 	unsigned int i;
 
 	lockdep_assert_held(&region->lock);
-	/* All of them, for no older one to be in the way of those that are put back. */
+	/* Empty the queue first, so that the requests put back keep their order. */
 	while (postcopy_req_take(region, &batch, POSTCOPY_READ_BATCH))
 		cond_resched();
 	for (i = 0; i < POSTCOPY_REQUEST_BUCKETS; i++) {
@@ -443,7 +449,7 @@ void postcopy_req_requeue(struct postcopy_region *region)
 		spin_unlock(&bucket->lock);
 		cond_resched();
 	}
-	/* The latest first: each goes to the head. */
+	/* Latest first, since each is put at the head of the queue. */
 	list_sort(NULL, &unanswered, req_is_older);
 	list_for_each_entry_safe(req, next, &unanswered, queue) {
 		bucket = req_bucket(region, req->index);

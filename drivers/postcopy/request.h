@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Requests and the waits for their answers: request.c and wait.c.
+ * Requests and the wait for an answer: request.c and wait.c.
  */
 #ifndef _POSTCOPY_REQUEST_H
 #define _POSTCOPY_REQUEST_H
@@ -18,21 +18,21 @@ struct postcopy_req {
 	/* Set once. */
 	unsigned long index;
 	u64 time_ns;
-	/* The thread that made it waits here, others that found it there. */
+	/* Where the thread that made it waits, and where the threads that found it do. */
 	struct rcuwait maker;
 	struct completion others;
 	bool answered;	/* read without a lock */
 	/* Under the bucket's lock. */
 	struct hlist_node hash;
 	u32 flags;
-	bool found;	/* there may be others */
+	bool found;	/* other threads may wait */
 	/* Under queue_lock. */
 	u64 seq;		/* set once, when it is queued */
-	struct list_head queue;	/* while it is taken postcopy_req_requeue()'s */
-	bool taken;	/* set there; cleared under both locks */
+	struct list_head queue;	/* while taken: for postcopy_req_requeue() */
+	bool taken;	/* set under queue_lock, cleared under both locks */
 };
 
-/* How many requests are handed out under one hold of the queue's lock. */
+/* How many requests a helper takes in one go, under one hold of queue_lock. */
 #define POSTCOPY_READ_BATCH	16U
 
 /* Requests on their way to user space. */
@@ -41,7 +41,7 @@ struct postcopy_req_batch {
 	u64 seq[POSTCOPY_READ_BATCH];
 };
 
-/* A read() of a helper need not wait. */
+/* Would a helper's read() return at once? */
 static inline bool postcopy_req_readable(struct postcopy_region *region)
 {
 	return READ_ONCE(region->requests.nr_queued) || postcopy_region_final(region);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Waiting for a request to be answered, and giving up when a limit says so.
+ * Waiting until a request is answered, a signal comes, or a limit is reached.
  */
 #include <linux/completion.h>
 #include <linux/ktime.h>
@@ -15,10 +15,10 @@
 #define WAIT_SLICE	(HZ / 10)
 
 /*
- * Is the last process that ran in the memory gone, or killed? A kernel thread that waits for
- * a page of it then keeps the memory from going, or a thread of the process that waits for
- * that kernel thread (KVM: a vCPU that is reset), and for nobody. The core forgets a
- * memory's owner when no other is found.
+ * Is the last process that ran in this memory gone, or killed? Then a kernel thread that
+ * waits for a page of the memory waits for nobody, and meanwhile keeps the memory from
+ * being freed, or a thread of the process from ending that waits for the kernel thread
+ * (KVM: when a vCPU is reset). The core clears mm->owner when it finds no other owner.
  */
 static bool wait_abandoned(struct mm_struct *mm)
 {
@@ -39,10 +39,11 @@ static bool wait_abandoned(struct mm_struct *mm)
 }
 
 /**
- * postcopy_wait_expired() - has a request waited too long?
+ * postcopy_wait_expired() - has a limit for a request been reached?
  * @region: the region
  * @req: one of its requests
- * @borrowed: of a kernel thread, the memory that it accesses; otherwise NULL
+ * @borrowed: if the current thread is a kernel thread, the memory that it accesses;
+ *	otherwise NULL
  */
 bool postcopy_wait_expired(struct postcopy_region *region,
 			   const struct postcopy_req *req, struct mm_struct *borrowed)
@@ -67,7 +68,7 @@ static bool req_is_answered(struct postcopy_req *req)
 	return smp_load_acquire(&req->answered);
 }
 
-/* Returns 0 if the time is over, else answered (> 0) or a signal came. */
+/* Returns 1 if the request is answered, -EINTR if a signal came, 0 if time is up. */
 static long wait_maker(struct postcopy_req *req, unsigned int state, long left)
 {
 	long ret;
@@ -90,7 +91,7 @@ static long wait_maker(struct postcopy_req *req, unsigned int state, long left)
 	return ret;
 }
 
-/* One slice of a wait with a limit; same. */
+/* One slice of a wait with a limit. Returns > 0, < 0 or 0 as wait_maker() does. */
 static long wait_slice(struct postcopy_req *req, bool made_it, unsigned int state)
 {
 	if (made_it)
@@ -102,13 +103,12 @@ static long wait_slice(struct postcopy_req *req, bool made_it, unsigned int stat
 }
 
 /**
- * postcopy_wait() - wait until a page is present, a signal or the limit
+ * postcopy_wait() - wait until a request is answered, a signal comes, or a limit is reached
  * @region: the region
- * @req: the request for the page
- * @made_it: the current thread has made the request and nobody else waits for it
- *	as its maker
+ * @req: the request
+ * @made_it: the current thread has made the request; no other thread says so
  * @state: task state to sleep in
- * @borrowed: as for postcopy_wait_expired(); the caller's reference keeps it
+ * @borrowed: as for postcopy_wait_expired(); the current thread has a reference on it
  *
  * Context: sleeps, no locks held.
  */
