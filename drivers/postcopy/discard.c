@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Discard: present pages become missing again, because the source has written to
- * them since.
+ * them since they were sent.
  *
- * A bit is cleared before the page is dropped, so that a fault which comes in
- * between waits for the new content. But a fault that came earlier may have seen
- * the bit set and be about to map something:
+ * A bit is cleared before the page is dropped, so that a fault in between waits for
+ * the new content. But an earlier fault may have seen the bit set and be about to
+ * map the page:
  *
- *	private	it holds mmap_lock or the VMA lock until it has; with both
- *		held for writing its mapping is there and is dropped too
- *	shared	it may come from any process; it looks at the bit and maps in
- *		one SRCU read section, so wait for those before dropping
+ *	private	the fault holds mmap_lock or the VMA lock until it has mapped the
+ *		page; discard holds both for writing, so it finds the mapping
+ *		and drops it
+ *	shared	the fault may come from any process; it looks at the bit and maps
+ *		the page in one SRCU read section, and discard waits for these
+ *		before it drops the page
  *
- * All of the region is claimed meanwhile: no fill may write to a page that can
- * still be read.
+ * Discard claims all of the region, so that no fill writes to a page that can still
+ * be read.
  */
 #include <linux/mm.h>
 #include <linux/sched/mm.h>
@@ -22,7 +24,7 @@
 #include "postcopy.h"
 #include "trace.h"
 
-/* Drop the anonymous pages. Under mmap_lock for writing. */
+/* Drop the anonymous pages. mmap_lock is held for writing. */
 static void private_zap(struct postcopy_region *region, unsigned long first,
 			unsigned long nr)
 {
@@ -33,9 +35,9 @@ static void private_zap(struct postcopy_region *region, unsigned long first,
 	while ((vma = postcopy_private_next_vma(region, start, end))) {
 		start = max(start, vma->vm_start);
 		/*
-		 * The one function for this that modules have insists on this
-		 * flag, which does not change how it zaps normal pages. To set
-		 * it takes the VMA lock for writing.
+		 * zap_vma_ptes() is the only such function exported to modules. It
+		 * insists on this flag, which does not change how it zaps normal
+		 * pages. Setting the flag takes the VMA lock for writing.
 		 */
 		vm_flags_set(vma, VM_PFNMAP);
 		zap_vma_ptes(vma, start, min(end, vma->vm_end) - start);
@@ -91,11 +93,11 @@ static long shared_discard(struct postcopy_region *region,
 		cond_resched();
 	}
 	postcopy_shared_faults_drain();
-	/* Missing pages must not stay mapped, so an error does not stop it. */
+	/* Missing pages must not stay mapped, so an error does not end this loop. */
 	for (i = 0; i < nr_ranges; i++) {
 		postcopy_region_indexes(region, ranges[i].offset,
 					ranges[i].length, &first, &nr);
-		/* Whether or not the file can be changed (seals, lack of memory). */
+		/* Unmap first: changing the file may fail (seals, lack of memory). */
 		postcopy_shared_unmap(region, first, nr);
 		err = postcopy_shared_punch(region, first, nr);
 		if (err)

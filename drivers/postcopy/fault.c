@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A fault on a missing page, of a private or a shared region: make a request, let
- * go of the fault lock, wait, and have the access tried again.
+ * A fault on a missing page, in a private or a shared region: make a request, drop
+ * the fault lock, wait, and have the access tried again.
  *
- * It fails closed: whatever can neither wait nor be answered is SIGBUS.
+ * It fails closed: an access that can neither wait nor be answered gets SIGBUS.
  */
 #include <linux/mm.h>
 #include <linux/sched.h>
@@ -24,8 +24,10 @@ static int marker_clear(pte_t *pte, unsigned long address, void *data)
 }
 
 /**
- * postcopy_fault_clear_marker() - for postcopy_fault_drop_marker() only
+ * postcopy_fault_clear_marker() - the rare part of postcopy_fault_drop_marker()
  * @vmf: the fault
+ *
+ * Context: as postcopy_private_fault().
  */
 void postcopy_fault_clear_marker(struct vm_fault *vmf)
 {
@@ -50,23 +52,23 @@ static unsigned int fault_wait_state(unsigned int flags)
 	unsigned int state = TASK_KILLABLE;
 
 	/*
-	 * x86 allows interruption of kernel-mode faults too, but then looks at
-	 * fatal signals only and tries again at once. So interrupt those only
-	 * the first time, for KVM, which looks at all signals before it tries
-	 * again.
+	 * x86 sets the flag for kernel-mode faults too, but looks at fatal signals
+	 * only and tries again at once. So a signal ends only the first wait of a
+	 * kernel-mode fault. That is for KVM, which looks at all signals before it
+	 * tries again.
 	 */
 	if (flags & FAULT_FLAG_INTERRUPTIBLE &&
 	    (flags & FAULT_FLAG_USER || !(flags & FAULT_FLAG_TRIED)))
 		state = TASK_INTERRUPTIBLE;
-	/* From user mode no lock can be held that a freezing task must not. */
+	/* An access from user mode holds no lock, so the task may be frozen. */
 	if (flags & FAULT_FLAG_USER)
 		state |= TASK_FREEZABLE;
 	return state;
 }
 
 /*
- * The page cannot be waited for. KVM, which asks without waiting first, tries again for ever
- * after any other error than that of a page which memory has lost.
+ * The access must not wait. KVM, which first asks without waiting, tries again for ever
+ * after any error but the one for a page lost to a memory error.
  */
 static vm_fault_t fault_refused(unsigned int flags)
 {
@@ -85,7 +87,7 @@ static vm_fault_t fault_refused(unsigned int flags)
 vm_fault_t postcopy_fault_missing(struct postcopy_region *region,
 				  unsigned long index, struct vm_fault *vmf)
 {
-	/* No signal ends the wait of a kernel thread: of KVM's worker, vhost's. */
+	/* No signal ends the wait of a kernel thread (KVM's worker, vhost's). */
 	struct mm_struct *borrowed = current->flags & PF_KTHREAD ? vmf->vma->vm_mm : NULL;
 	unsigned int flags = vmf->flags;
 	struct postcopy_req *req;
@@ -94,7 +96,7 @@ vm_fault_t postcopy_fault_missing(struct postcopy_region *region,
 
 	if (postcopy_poisoned(region, index))
 		return VM_FAULT_HWPOISON;
-	/* The caller cannot let go of its lock, or must not wait (any more). */
+	/* The caller cannot drop its lock, or must not wait. */
 	if (!(flags & FAULT_FLAG_ALLOW_RETRY) ||
 	    !(flags & FAULT_FLAG_USER || region->limits.kernel_faults) ||
 	    (current->flags & (PF_EXITING | PF_DUMPCORE)))
@@ -107,7 +109,7 @@ vm_fault_t postcopy_fault_missing(struct postcopy_region *region,
 				&is_new);
 	if (IS_ERR(req))
 		return VM_FAULT_OOM;
-	if (!req)	/* things have just changed: have it looked at again */
+	if (!req)	/* present, poisoned or ended just now: have it tried again */
 		return VM_FAULT_NOPAGE;
 	if (is_new)
 		postcopy_req_announce(region, !(flags & FAULT_FLAG_RETRY_NOWAIT));
@@ -117,12 +119,12 @@ vm_fault_t postcopy_fault_missing(struct postcopy_region *region,
 	}
 
 	if (flags & FAULT_FLAG_RETRY_NOWAIT) {
-		/* KVM's asynchronous page fault: the lock stays as it is. */
+		/* KVM's asynchronous page fault: the lock stays held. */
 		postcopy_req_put(region, req);
 		return VM_FAULT_RETRY;
 	}
 
-	/* With the lock goes the VMA and its reference on the region. */
+	/* Without the lock the VMA may go, and its reference on the region with it. */
 	postcopy_region_get(region);
 	release_fault_lock(vmf);
 	postcopy_wait(region, req, is_new, fault_wait_state(flags), borrowed);
@@ -132,10 +134,10 @@ vm_fault_t postcopy_fault_missing(struct postcopy_region *region,
 	postcopy_req_put(region, req);
 	postcopy_region_put(region);
 	/*
-	 * Present, interrupted or expired: it comes back if it still wants it.
-	 * An access from user mode does by itself: to say that the fault is
-	 * complete, with the lock dropped, saves the core looking at it again.
-	 * NOPAGE: ->fault has no page to map.
+	 * Whether the page is present, a signal came or a limit was reached: the
+	 * access is made again if it is still wanted. User mode does that by itself,
+	 * so tell the core that the fault is complete and the lock dropped, which
+	 * saves it a second look. NOPAGE: there is no page for the core to map.
 	 */
 	if (flags & FAULT_FLAG_USER)
 		return VM_FAULT_COMPLETED | VM_FAULT_NOPAGE;

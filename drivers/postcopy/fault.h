@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the fault handlers have in common.
+ * What both fault handlers use, of private and of shared regions.
  */
 #ifndef _POSTCOPY_FAULT_H
 #define _POSTCOPY_FAULT_H
@@ -14,16 +14,17 @@ vm_fault_t postcopy_fault_missing(struct postcopy_region *region,
 void postcopy_fault_clear_marker(struct vm_fault *vmf);
 
 /**
- * postcopy_fault_drop_marker() - make a page table entry none that is a marker
+ * postcopy_fault_drop_marker() - clear the page table entry if it is a marker
  * @vmf: the fault
  *
- * vmf_insert_mixed() wants the page table entry to be none. It may be a marker instead: of
- * userfaultfd's write protection with WP_ASYNC, which PAGEMAP_SCAN tells writes by and which
- * takes every kind of memory. Dropped, the page counts as written to, which delivering it is.
- * For a write the core deals with it.
+ * vmf_insert_mixed() needs an entry that is none. It may be a marker instead: userfaultfd's
+ * write protection with WP_ASYNC, which works on every kind of memory, leaves them, and
+ * PAGEMAP_SCAN tells by them which pages were written to. Without the marker the page counts
+ * as written to, which is right: it has just been delivered. On a write the core removes
+ * the marker itself.
  *
  * Context: as postcopy_private_fault().
- * Return: whether there was one.
+ * Return: true if there was a marker; the access is to be tried again.
  */
 static inline bool postcopy_fault_drop_marker(struct vm_fault *vmf)
 {

@@ -2,14 +2,14 @@
 /*
  * The fault handler of a private region.
  *
- * The core calls it for a page table entry that is none. What that means is for
- * the present map to say:
+ * The core calls it for a page table entry that is none. The present map says what
+ * that means:
  *
- *	present		the page was delivered as zeros, or its owner has dropped
+ *	present		the page was delivered as zeros, or the owner has dropped
  *			it since (MADV_DONTNEED): zeros
- *	missing, and we run inside the helper's FILL of this very page
+ *	missing, and this thread is in a FILL of this page
  *			hand the core the page with the data
- *	missing		request it and wait, see fault.c
+ *	missing		request the page and wait, see fault.c
  */
 #include <linux/highmem.h>
 #include <linux/oom.h>
@@ -20,11 +20,10 @@
 #include "postcopy.h"
 
 /*
- * A write to a private mapping comes with the new anonymous page in
- * vmf->cow_page; the core then copies vmf->page into it. The content is in
- * cow_page already, so that is the page to hand over, locked and with a
- * reference as the core expects. The copy of a page to itself stays in the
- * first-level cache.
+ * For a write to a private mapping the core has allocated the new anonymous page,
+ * vmf->cow_page, and copies vmf->page into it afterwards. The content is in cow_page
+ * already, so hand over cow_page itself, locked and with a reference as the core
+ * expects. The copy of a page to itself stays in the first-level cache.
  */
 static vm_fault_t fault_hand_over(struct vm_fault *vmf)
 {
@@ -35,14 +34,14 @@ static vm_fault_t fault_hand_over(struct vm_fault *vmf)
 }
 
 /**
- * postcopy_fault_zero() - map zeros: a page that is present and not mapped
+ * postcopy_fault_zero() - map zeros for a page that is present and not mapped
  * @vmf: a fault in a private mapping
  *
  * Context: as postcopy_private_fault().
  */
 vm_fault_t postcopy_fault_zero(struct vm_fault *vmf)
 {
-	/* Unless the OOM reaper has unmapped it: then the process is dying. */
+	/* The OOM reaper may have unmapped the page: then the process is dying. */
 	vm_fault_t ret = check_stable_address_space(vmf->vma->vm_mm);
 
 	if (ret)
@@ -51,10 +50,9 @@ vm_fault_t postcopy_fault_zero(struct vm_fault *vmf)
 		clear_user_highpage(vmf->cow_page, vmf->address);
 		return fault_hand_over(vmf);
 	}
-	/* Then it is tried again. */
 	if (postcopy_fault_drop_marker(vmf))
 		return VM_FAULT_NOPAGE;
-	/* The same special entry that anonymous memory has for it. */
+	/* The special entry that anonymous memory has for the zero page. */
 	return vmf_insert_mixed(vmf->vma, vmf->address,
 				pfn_to_pfn_t(page_to_pfn(ZERO_PAGE(vmf->address))));
 }
@@ -63,8 +61,8 @@ vm_fault_t postcopy_fault_zero(struct vm_fault *vmf)
  * postcopy_private_fault() - ->fault of a private region
  * @vmf: the fault; for a write the core has allocated vmf->cow_page
  *
- * Context: mmap_lock for reading or the per-VMA lock; given up if it waits,
- * and then VM_FAULT_RETRY or VM_FAULT_COMPLETED is returned.
+ * Context: mmap_lock for reading or the per-VMA lock is held; if it waits it drops
+ * the lock and returns VM_FAULT_RETRY or VM_FAULT_COMPLETED.
  */
 vm_fault_t postcopy_private_fault(struct vm_fault *vmf)
 {
@@ -72,7 +70,7 @@ vm_fault_t postcopy_private_fault(struct vm_fault *vmf)
 	unsigned long index = vmf->pgoff - region->first;
 	struct postcopy_claim *claim;
 
-	/* A forked child, or beyond the end after mremap. */
+	/* In a forked child, or beyond the end of the region after mremap. */
 	if (vmf->vma->vm_mm != region->mm || index >= region->nr_pages)
 		return VM_FAULT_SIGBUS;
 

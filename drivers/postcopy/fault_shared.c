@@ -2,10 +2,9 @@
 /*
  * The fault handler of a shared region.
  *
- * A present page is for shmem to map, a missing one is requested and waited for, see
- * fault.c. Whatever shmem has in its page cache, a mapping never covers a page that is
- * missing: a large folio is mapped as a whole only if all of it is present, else its
- * pages one by one.
+ * shmem maps a present page. A missing page is requested and waited for, see fault.c.
+ * Whatever shmem has in its page cache, no mapping covers a missing page: a large folio
+ * is mapped as a whole only if all of it is present, otherwise page by page.
  */
 #include <linux/mm.h>
 #include <linux/pagemap.h>
@@ -15,14 +14,15 @@
 #include "postcopy.h"
 
 /*
- * Faults that have found a page of a shared region present and are mapping it.
- * Discard waits for them, so they map it themselves instead of leaving it to the
- * core. That also keeps a large folio from being mapped as a whole.
+ * A read section of this SRCU covers a fault from where it finds a page present until
+ * it has mapped it. Discard waits for these sections, so the handler maps the page
+ * itself instead of leaving that to the core. That also keeps the core from mapping a
+ * large folio as a whole.
  */
 DEFINE_STATIC_SRCU(shared_faults);
 
 /**
- * postcopy_shared_faults_drain() - wait for faults that saw a present bit set
+ * postcopy_shared_faults_drain() - wait for the faults that have seen a present bit set
  *
  * Context: sleeps.
  */
@@ -31,7 +31,7 @@ void postcopy_shared_faults_drain(void)
 	synchronize_srcu(&shared_faults);
 }
 
-/* The page if the page cache has it, locked and with a reference, or NULL. */
+/* The page from the page cache, locked and with a reference, or NULL if it is not there. */
 static struct page *fault_cached_page(struct postcopy_region *region,
 				      struct vm_fault *vmf)
 {
@@ -46,7 +46,10 @@ static struct page *fault_cached_page(struct postcopy_region *region,
 	return NULL;
 }
 
-/* It may sleep while a hole is punched, without the fault lock and so without the VMA. */
+/*
+ * shmem's ->fault waits while a hole is punched, and drops the fault lock for that. Then
+ * the VMA may go, and its reference on the region with it.
+ */
 static vm_fault_t fault_shmem(struct postcopy_region *region, struct vm_fault *vmf)
 {
 	vm_fault_t ret;
@@ -58,8 +61,9 @@ static vm_fault_t fault_shmem(struct postcopy_region *region, struct vm_fault *v
 }
 
 /*
- * Map one page of a memfd, which others can have made huge and its page tables taken
- * away at any time: needs VM_MIXEDMAP.
+ * Map one page of a memfd. At any time others can have the memfd's pages collapsed to a
+ * huge page, which removes page tables, so this relies on none. vmf_insert_page() needs
+ * VM_MIXEDMAP.
  */
 static vm_fault_t fault_memfd_present(struct postcopy_region *region,
 				      struct vm_fault *vmf)
@@ -75,7 +79,7 @@ static vm_fault_t fault_memfd_present(struct postcopy_region *region,
 		page = vmf->page;
 		vmf->page = NULL;
 	}
-	/* The core asks only about a page that it maps itself. */
+	/* The core checks this only for pages that it maps itself. */
 	if (PageHWPoison(page))
 		ret |= VM_FAULT_HWPOISON;
 	else
@@ -85,7 +89,7 @@ static vm_fault_t fault_memfd_present(struct postcopy_region *region,
 	return ret;
 }
 
-/* Is there a page table, and neither nothing nor a huge page? */
+/* Is there a page table, as opposed to nothing or a huge page? */
 static bool fault_has_table(struct vm_fault *vmf)
 {
 	pmd_t pmd = READ_ONCE(*vmf->pmd);
@@ -98,7 +102,7 @@ static int table_entry_leave(pte_t *pte, unsigned long address, void *data)
 	return 0;
 }
 
-/* Make a page table unless there is one, which then stays, or a huge page. */
+/* Make a page table, unless there is one or a huge page. A page table stays. */
 static int fault_make_table(struct postcopy_region *region, struct vm_fault *vmf)
 {
 	int err = 0;
@@ -112,8 +116,8 @@ static int fault_make_table(struct postcopy_region *region, struct vm_fault *vmf
 }
 
 /*
- * Where there is a page table shmem's map_pages maps the one page that it is asked
- * for, also of a large folio, if that is in the page cache.
+ * Map one page. Where there is a page table, shmem's ->map_pages maps only the page that
+ * it is asked for, even one of a large folio, if the page cache has it.
  */
 static vm_fault_t fault_shared_present(struct postcopy_region *region,
 				       struct vm_fault *vmf)
@@ -125,7 +129,7 @@ static vm_fault_t fault_shared_present(struct postcopy_region *region,
 		return fault_memfd_present(region, vmf);
 	if (pmd_none(READ_ONCE(*vmf->pmd)) && fault_make_table(region, vmf))
 		return VM_FAULT_OOM;
-	/* A huge page has come, so all is present. */
+	/* A huge page was mapped meanwhile, so all of it is present. */
 	if (!fault_has_table(vmf))
 		return VM_FAULT_NOPAGE;
 	ret = region->shared.shmem_ops->map_pages(vmf, vmf->pgoff, vmf->pgoff);
@@ -135,7 +139,7 @@ static vm_fault_t fault_shared_present(struct postcopy_region *region,
 	if (!(ret & VM_FAULT_LOCKED))
 		return ret;
 	poisoned = PageHWPoison(vmf->page);
-	/* map_pages leaves out what drop_caches has marked for reclaim. This unmarks it. */
+	/* ->map_pages leaves out pages that drop_caches marked for reclaim. This unmarks it. */
 	folio_mark_dirty(page_folio(vmf->page));
 	unlock_page(vmf->page);
 	put_page(vmf->page);
@@ -143,7 +147,7 @@ static vm_fault_t fault_shared_present(struct postcopy_region *region,
 	ret &= ~VM_FAULT_LOCKED;
 	if (poisoned)
 		return ret | VM_FAULT_HWPOISON;
-	/* Should somebody have locked the page meanwhile, the access is tried again. */
+	/* If another thread has locked the page meanwhile, the access is tried again. */
 	ret |= region->shared.shmem_ops->map_pages(vmf, vmf->pgoff, vmf->pgoff);
 	return ret | VM_FAULT_NOPAGE;
 }
@@ -179,10 +183,10 @@ vm_fault_t postcopy_shared_fault(struct vm_fault *vmf)
 #define LINE_PTES	(L1_CACHE_BYTES / sizeof(pte_t))
 
 /*
- * Is anything mapped just before, or near enough that its entry is in the cache line
- * which is written to in any case? Then accesses are near each other and those to come
- * are worth the mapping. Page tables stay: nothing collapses them, see shared.c. A page
- * that is just being mapped or unmapped may be missed.
+ * Is the page before mapped, or a page whose entry is in the same cache line, which this
+ * fault writes to in any case? Then accesses are near each other, and mapping more pages
+ * is worth it. Page tables stay: nothing collapses them, see shared.c. This may miss a
+ * page that is being mapped or unmapped just now.
  */
 static bool fault_has_neighbour(struct vm_fault *vmf)
 {
@@ -200,7 +204,7 @@ static bool fault_has_neighbour(struct vm_fault *vmf)
 
 /*
  * For an empty PMD: map a huge page if all of its pages are present and the page cache
- * has it as one. If it has this page as a small one, make a page table with that.
+ * has one. If the page cache has a small page, this makes a page table and maps that.
  */
 static vm_fault_t fault_map_huge(struct postcopy_region *region, struct vm_fault *vmf,
 				 unsigned long index)
@@ -210,7 +214,7 @@ static vm_fault_t fault_map_huge(struct postcopy_region *region, struct vm_fault
 	struct folio *folio;
 	int srcu;
 
-	/* Without a page table at hand shmem's method can map a huge page only. */
+	/* Without a preallocated page table shmem's method could map only a huge page. */
 	if (!vmf->prealloc_pte || index < skip || region->nr_pages - first < PTRS_PER_PTE)
 		return 0;
 	srcu = srcu_read_lock(&shared_faults);
@@ -222,11 +226,11 @@ static vm_fault_t fault_map_huge(struct postcopy_region *region, struct vm_fault
 				    FGP_LOCK | FGP_NOWAIT, 0);
 	if (IS_ERR_OR_NULL(folio))
 		goto out;
-	/* Not every kernel keeps the dirty bit of a huge page that is unmapped as a whole. */
+	/* Some kernels lose the dirty bit when a huge page is unmapped as a whole. */
 	folio_mark_dirty(folio);
 	folio_unlock(folio);
 	folio_put(folio);
-	/* Nobody makes a page table there meanwhile. */
+	/* Under this lock no other thread makes a page table here. */
 	if (!mutex_trylock(&region->shared.tables_lock))
 		goto out;
 	if (pmd_none(READ_ONCE(*vmf->pmd)))
@@ -240,17 +244,17 @@ out:
 /**
  * postcopy_shared_map_pages() - ->map_pages of a shared region: fault-around
  * @vmf: a read fault
- * @first: page of the file from which to map what is there
- * @last: the last such page
+ * @first: first page of the file that may be mapped
+ * @last: last such page
  *
- * Only the run of present pages around the fault is mapped, only if it is not the
- * first access thereabouts, and only where there is a page table: into an empty PMD
- * shmem's method might put a huge page, which must be present as a whole. No page
- * table goes away meanwhile, see shared.c on collapsing. But whoever maps a memfd
- * himself can have it collapsed, and then page tables of all who map it go away. So
- * nothing is mapped around a fault there.
+ * Maps only the run of present pages around the fault, only if something near is mapped
+ * already, and only where there is a page table: into an empty PMD shmem's method might
+ * put a huge page, which must be present as a whole. The page table does not go away
+ * meanwhile, see shared.c on collapsing. A memfd is different: whoever maps it directly
+ * can have it collapsed, which removes the page tables of every process that maps it. So
+ * of a memfd nothing is mapped around a fault.
  *
- * Context: as postcopy_private_fault(), and RCU read lock.
+ * Context: as postcopy_private_fault(), under the RCU read lock.
  */
 vm_fault_t postcopy_shared_map_pages(struct vm_fault *vmf, pgoff_t first,
 				     pgoff_t last)

@@ -5,15 +5,15 @@
  * Where it can, a fill has the core map many new pages at once (install.c).
  * Otherwise it runs the core's own fault handling on the owner's address, in the
  * helper's thread: the core allocates the anonymous page with the owner's NUMA
- * policy and memory cgroup, calls our ->fault, which recognises the fill by its
- * claim and copies the helper's data into that page, and then maps it. So the
- * page is complete before anybody can see it. Only then its present bit is set
- * and those who wait are woken.
+ * policy and memory cgroup and calls our ->fault, which recognises the fill by its
+ * claim and copies the helper's data into that page; then the core maps it. So the
+ * page is complete before any other thread can see it. After that its present bit
+ * is set, and the threads that wait for it are woken.
  *
- * The data is copied with page faults disabled, for mmap_lock of the owner is
- * held: taking a fault on the helper's memory there would nest two mmap_locks.
- * It is faulted in before (a single page: if it turns out not to be there); if it
- * has been paged out again meanwhile the fill stops there and goes round again.
+ * The data is copied with page faults disabled, because the owner's mmap_lock is
+ * held: a fault on the helper's memory would nest two mmap_locks. So the data is
+ * faulted in first (a single page: only if it turns out not to be there). If it has
+ * been paged out again meanwhile, the fill stops there and starts again from there.
  */
 #include <linux/highmem.h>
 #include <linux/pagemap.h>
@@ -25,29 +25,29 @@
 #include "postcopy.h"
 #include "trace.h"
 
-/* Pages filled under one hold of mmap_lock: a writer waits for some 0.5 ms. */
+/* Pages filled under one hold of mmap_lock: a writer waits about 0.5 ms for it. */
 #define FILL_BATCH	512UL
 
-/* How often a page table entry that is in the way is tried to be replaced. */
+/* How often to try to replace a page table entry that is in the way. */
 #define FILL_TRIES	3
 
 struct fill {
 	struct postcopy_claim claim;
-	const void __user *data;	/* of the page at index */
+	const void __user *data;	/* for the page at index */
 	struct vm_area_struct *vma;	/* where the last page was, or NULL */
 	unsigned long index;
-	unsigned long one_by_one;	/* pages below go through ->fault */
+	unsigned long one_by_one;	/* pages before this index go through ->fault */
 	struct postcopy_install install;
-	bool supplied;			/* ->fault has been called for index */
-	bool unreadable;		/* data was not there */
+	bool supplied;			/* ->fault has copied the data of index */
+	bool unreadable;		/* the data is not in memory */
 };
 
 /**
- * postcopy_fill_supply() - copy the data of the fill under way into its page
- * @claim: of the current thread, on the page that @vmf is about
- * @vmf: with cow_page to fill
+ * postcopy_fill_supply() - copy the data of the current thread's fill into its page
+ * @claim: the fill's claim, on the page of the fault
+ * @vmf: the fault; its cow_page gets the data
  *
- * Context: in ->fault, called by the fill itself. Does not sleep.
+ * Context: in ->fault, which the fill itself has caused. Does not sleep.
  * Return: 0 or VM_FAULT_SIGBUS.
  */
 vm_fault_t postcopy_fill_supply(struct postcopy_claim *claim, struct vm_fault *vmf)
@@ -72,7 +72,7 @@ vm_fault_t postcopy_fill_supply(struct postcopy_claim *claim, struct vm_fault *v
 	return 0;
 }
 
-/* The owner's VMA for a page of the region, or NULL if it has unmapped it. */
+/* The owner's VMA for a page of the region, or NULL if the owner has unmapped the page. */
 static struct vm_area_struct *fill_vma(struct postcopy_region *region,
 				       struct fill *fill, unsigned long address)
 {
@@ -96,8 +96,8 @@ static int fill_page(struct postcopy_region *region, struct fill *fill)
 	if (!vma)
 		return 0;
 	/*
-	 * A missing page has no page, so ->fault is called. What can be in the
-	 * way is a marker of userfaultfd's, which the first try removes.
+	 * The page table entry of a missing page is none, so ->fault is called.
+	 * A marker of userfaultfd may be in the way; the first try removes it.
 	 */
 	for (tries = 0; tries < FILL_TRIES; tries++) {
 		fill->supplied = false;
@@ -106,7 +106,7 @@ static int fill_page(struct postcopy_region *region, struct fill *fill)
 				      FAULT_FLAG_WRITE | FAULT_FLAG_REMOTE, NULL);
 		if (fill->unreadable)
 			return -EAGAIN;
-		/* Not for lack of memory: it is being killed and reaped. */
+		/* Other errors than lack of memory: the owner is being killed. */
 		if (ret & VM_FAULT_ERROR)
 			return ret & VM_FAULT_OOM ? -ENOMEM : -ESRCH;
 		if (fill->supplied && !(ret & VM_FAULT_NOPAGE))
@@ -115,7 +115,7 @@ static int fill_page(struct postcopy_region *region, struct fill *fill)
 	return -EIO;
 }
 
-/* The pages from fill->index on that are in the same VMA. */
+/* How many pages from fill->index on are in this VMA, in the claim, and fit the slots. */
 static unsigned long fill_run(struct postcopy_region *region, struct fill *fill,
 			      const struct vm_area_struct *vma)
 {
@@ -126,7 +126,7 @@ static unsigned long fill_run(struct postcopy_region *region, struct fill *fill,
 }
 
 /*
- * Fill the page at fill->index and, if it can, those after it. Returns how many
+ * Fill the page at fill->index and, if possible, some after it. Returns how many
  * pages were dealt with, at least 1, or -errno.
  */
 static long fill_some(struct postcopy_region *region, struct fill *fill,
@@ -148,7 +148,7 @@ static long fill_some(struct postcopy_region *region, struct fill *fill,
 				       nr, fill->data, nr_filled);
 		if (ret)
 			return ret;
-		/* The way for all cases; the first page makes an anon_vma. */
+		/* Not possible: one by one, or only the first, if it makes the anon_vma. */
 		fill->one_by_one = fill->index + (vma->anon_vma ? nr : 1);
 	}
 	ret = fill_page(region, fill);
@@ -159,8 +159,8 @@ static long fill_some(struct postcopy_region *region, struct fill *fill,
 }
 
 /*
- * Fill the missing ones among fill->claim's pages, under one hold of mmap_lock.
- * Returns how many pages were dealt with or, if not even one was, -errno.
+ * Fill the missing pages of fill->claim under one hold of mmap_lock. Returns how
+ * many pages were dealt with or, if none was, -errno.
  */
 static long fill_claimed(struct postcopy_region *region, struct fill *fill,
 			 u64 *nr_filled)
@@ -188,12 +188,12 @@ static long fill_claimed(struct postcopy_region *region, struct fill *fill,
 	else
 		done = ret;
 out_mm:
-	/* Not the last one here: that would unmap the region under our claim. */
+	/* Async, because the last mmput() would unmap the region under our claim. */
 	mmput_async(region->mm);
 	return done;
 }
 
-/* How many of the pages of data can be read. */
+/* Fault the data in. Returns how many of its pages can be read. */
 static unsigned long fill_fault_in(const void __user *data, unsigned long nr)
 {
 	return nr - DIV_ROUND_UP(fault_in_readable(data, nr << PAGE_SHIFT), PAGE_SIZE);
@@ -214,7 +214,7 @@ static long fill_batch(struct postcopy_region *region, const void __user *data,
 	if (!ret && postcopy_region_is_shared(region)) {
 		ret = postcopy_shared_fill(region, data, first, nr, nr_filled);
 	} else if (!ret) {
-		/* From here on a fault of this thread there is the fill's. */
+		/* From here on a fault of this thread on these pages belongs to the fill. */
 		WRITE_ONCE(fill.claim.filler, current);
 		postcopy_install_begin(&fill.install, nr);
 		ret = fill_claimed(region, &fill, nr_filled);
@@ -258,8 +258,9 @@ long postcopy_pages_fill(struct postcopy_region *region,
 		unsigned long batch = min(nr - done, FILL_BATCH);
 
 		/*
-		 * One page is most often just received: try it as it is. Unless it is shmem that
-		 * copies it, which faults under its inode's lock.
+		 * A single page has most often just been received, so try without faulting
+		 * it in. Not if shmem copies it, because shmem would take the fault under
+		 * its inode's lock.
 		 */
 		if (batch > 1 || postcopy_region_is_shared(region) || ret == -EAGAIN) {
 			batch = fill_fault_in(data + (done << PAGE_SHIFT), batch);
@@ -272,7 +273,7 @@ long postcopy_pages_fill(struct postcopy_region *region,
 				 batch, &nr_filled);
 		if (ret > 0)
 			done += ret;
-		/* EAGAIN: not there, or paged out between being faulted in and copied. */
+		/* EAGAIN: the data was not in memory, or paged out before it was copied. */
 		else if (ret != -EAGAIN)
 			break;
 		if (done == nr || signal_pending(current))

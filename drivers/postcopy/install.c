@@ -2,25 +2,26 @@
 /*
  * Putting pages with their content into the owner's page table, many at once.
  *
- * Theory of operation. The core lets a module do two things about the page table
- * of a process that end in anonymous memory. One is handle_mm_fault(), which is
- * right in every case and takes one page at a time (fill.c). The other is what
- * drivers of devices with memory use to bring pages in: migrate_vma_pages() takes
- * an array of new pages, and where there was none ("MIGRATE" without a source page)
- * it charges the new page to the owner's memory cgroup and maps it as
- * do_anonymous_page() would, if the entry still is none. It insists on an
- * anonymous VMA. Ours is one in all but its vm_ops, so it is shown a copy of the
- * VMA without them. Of the copy it uses only what cannot change while mmap_lock is
- * held (bounds, flags, page protection, anon_vma, mm); and it must have an anon_vma,
- * since one made for the copy would be lost.
+ * Theory of operation. The core offers modules two ways to put anonymous memory into
+ * the page table of a process. One is handle_mm_fault(), which is right in every case
+ * and takes one page at a time (fill.c). The other is migrate_vma_pages(), by which
+ * drivers of devices with memory bring pages in. It takes an array of new pages. For
+ * an element without a source page (only "MIGRATE" is set) it charges the new page to
+ * the owner's memory cgroup and maps it as do_anonymous_page() would, if the page
+ * table entry is still none. It insists on an anonymous VMA. Ours is one in all but
+ * its vm_ops, so migrate_vma_pages() gets a copy of the VMA without vm_ops. Of the
+ * copy it uses only what cannot change while mmap_lock is held (bounds, flags, page
+ * protection, anon_vma, mm). The VMA must have an anon_vma already, since one made
+ * for the copy would be lost.
  *
- * So: allocate pages by the owner's NUMA policy, copy, have them mapped. Whatever
- * does not get in this way is left to handle_mm_fault(): the first page of a VMA,
- * VMAs that are not writable, entries that are not none, lack of memory.
+ * So: allocate pages by the owner's NUMA policy, copy the data, have them mapped.
+ * handle_mm_fault() gets what cannot go this way: the first page of a VMA, VMAs that
+ * are not writable, entries that are not none, lack of memory.
  *
- * It tells MMU notifiers that the range changes. Where there are any, i.e. KVM runs
- * on this memory, that costs more for a single page than it saves, and makes vCPUs
- * that wait for other pages try again. Then only longer runs go this way.
+ * migrate_vma_pages() tells MMU notifiers that the range changes. Where there are any,
+ * that is where KVM runs on this memory, that costs more for a single page than it
+ * saves, and makes vCPUs that wait for other pages try again. Then only longer runs
+ * go this way.
  */
 #include <linux/highmem.h>
 #include <linux/migrate.h>
@@ -32,7 +33,7 @@
 #include "install.h"
 #include "postcopy.h"
 
-/* With KVM on the memory, fewer pages are not worth its notifiers. */
+/* With KVM on the memory, fewer pages than this are not worth calling its notifiers. */
 #define INSTALL_MIN_NOTIFIED	16UL
 
 /**
@@ -40,7 +41,7 @@
  * @install: from postcopy_install_begin(), for postcopy_install_end()
  * @nr: how many pages there are
  *
- * Context: may sleep. Cannot fail: without memory less is done at once.
+ * Context: may sleep. Cannot fail: without memory fewer pages are installed at once.
  */
 void postcopy_install_alloc(struct postcopy_install *install, unsigned long nr)
 {
@@ -57,7 +58,7 @@ void postcopy_install_alloc(struct postcopy_install *install, unsigned long nr)
 }
 
 /**
- * postcopy_install_end() - give back what is left of the preparation
+ * postcopy_install_end() - free the pages that are left, and the arrays
  * @install: from postcopy_install_begin()
  */
 void postcopy_install_end(struct postcopy_install *install)
@@ -67,12 +68,12 @@ void postcopy_install_end(struct postcopy_install *install)
 	for (i = 0; i < install->nr_slots; i++)
 		if (install->pages[i])
 			put_page(install->pages[i]);
-	/* The arrays of more than one are not in the struct. */
+	/* The arrays for a single slot are in the struct. */
 	if (install->nr_slots > 1)
 		kfree(install->memory);
 }
 
-/* By default pages come from the local node, and that is quick for many. */
+/* By default pages come from the local node, which can allocate many at once. */
 static bool install_is_local(const struct vm_area_struct *vma)
 {
 #ifdef CONFIG_NUMA
@@ -82,7 +83,7 @@ static bool install_is_local(const struct vm_area_struct *vma)
 #endif
 }
 
-/* How many slots have a new page of the local node. */
+/* Put new pages of the local node into slots. Returns how many slots have one. */
 static unsigned int install_alloc_local(struct postcopy_install *install,
 					struct postcopy_region *region, unsigned int nr)
 {
@@ -94,7 +95,7 @@ static unsigned int install_alloc_local(struct postcopy_install *install,
 	return install->pages[0] ? 1 : 0;
 }
 
-/* Have new pages in the first slots; the number of slots that have one. */
+/* Put new pages into the first slots. Returns how many slots have one. */
 static unsigned int install_alloc(struct postcopy_install *install,
 				  struct postcopy_region *region, unsigned int nr,
 				  struct vm_area_struct *vma, unsigned long address)
@@ -120,7 +121,7 @@ static unsigned int install_alloc(struct postcopy_install *install,
 	return i;
 }
 
-/* Copy the data of missing pages into new ones; how many could be read. */
+/* Copy the data of missing pages into new ones. Returns how many could be read. */
 static unsigned int install_copy(struct postcopy_install *install,
 				 struct postcopy_region *region,
 				 unsigned long index, unsigned int nr,
@@ -150,10 +151,11 @@ static unsigned int install_copy(struct postcopy_install *install,
 }
 
 /*
- * Drop our references on the pages. Those that are there, from the first on, are
- * counted; any beyond are marked present, for their page table entries are not to be
- * none behind the present map's back. Those that are not may have been charged to the
- * owner's memory cgroup and must not be charged once more.
+ * Drop our references on the new pages and count those that were mapped. Returns the
+ * number of pages before the first that was not. Pages mapped after that one are marked
+ * present here: if their page table entries are not none, the present map must say so. A
+ * page that was not mapped is freed, not used again: it may have been charged to the
+ * owner's memory cgroup and must not be charged a second time.
  */
 static unsigned int install_finish(struct postcopy_install *install,
 				   struct postcopy_region *region,
@@ -185,14 +187,14 @@ static unsigned int install_finish(struct postcopy_install *install,
  * @vma: one of its VMAs in the owner
  * @index: the first page; the caller has claimed them all
  * @nr: pages, all in @vma and not more than @install->nr_slots
- * @data: of the caller, readable, but perhaps not there
+ * @data: readable memory of the caller, perhaps paged out
  * @nr_filled: is increased by the pages that were missing and have this data
  *
- * The caller marks those pages present that this deals with.
+ * The caller marks the pages present that this function has dealt with.
  *
  * Context: mmap_lock of the owner is held. Allocates memory, takes no fault.
- * Return: pages dealt with, from @index on; 0: the first one is to be dealt with
- * otherwise; EAGAIN: its data is not there.
+ * Return: pages dealt with, from @index on; 0: the first page needs the other way;
+ * EAGAIN: the data of the first page is not in memory.
  */
 long postcopy_install(struct postcopy_install *install,
 		      struct postcopy_region *region, struct vm_area_struct *vma,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Many new pages into the owner's page table: install.c for fill.c.
+ * Putting many pages into the owner's page table at once: install.c, for fill.c.
  */
 #ifndef _POSTCOPY_INSTALL_H
 #define _POSTCOPY_INSTALL_H
@@ -9,19 +9,19 @@
 
 #include "postcopy.h"
 
-/* Pages installed by one call of the core: three pages of arrays for them */
+/* Most pages in one call of the core. Their arrays take three pages. */
 #define POSTCOPY_INSTALL_BATCH	512UL
 
 /**
  * struct postcopy_install - new pages on their way into a page table
- * @pages: allocated and not mapped yet, or NULL, @nr_slots of them
- * @src: what migrate_vma_pages() wants to know of each
+ * @pages: for each slot a page that is allocated and not mapped yet, or NULL
+ * @src: for each slot what migrate_vma_pages() reads and writes
  * @dst: same
- * @nr_slots: length of the arrays
- * @memory: the arrays, if they are not these:
- * @one_page: @pages
- * @one_src: @src
- * @one_dst: @dst
+ * @nr_slots: length of the three arrays
+ * @memory: the arrays, if there is more than one slot
+ * @one_page: @pages if there is one slot
+ * @one_src: @src if there is one slot
+ * @one_dst: @dst if there is one slot
  */
 struct postcopy_install {
 	struct page **pages;

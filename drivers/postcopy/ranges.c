@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What the helper says of ranges of missing pages without giving data: they are
- * zeros, complete in place, or lost. All ranges are checked before the first is
- * dealt with; each is claimed while it is.
+ * ZERO, PRESENT and POISON: calls about ranges of missing pages that bring no data.
+ * All ranges are checked before the first is changed. Each is claimed while it is
+ * being changed.
  */
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
@@ -11,7 +11,7 @@
 #include "postcopy.h"
 #include "trace.h"
 
-/* Pages marked before the CPU is offered to others. */
+/* After so many pages other threads are let have the CPU. */
 #define MARK_BATCH	(1UL << 20)
 
 typedef long (*range_fn)(struct postcopy_region *region, unsigned long first,
@@ -46,7 +46,7 @@ static long range_zero(struct postcopy_region *region, unsigned long first,
 	u64 marked = 0;
 	long ret = 0;
 
-	/* Somebody may have begun to write there. */
+	/* A helper may have written to some of the missing pages already. */
 	if (postcopy_region_is_shared(region))
 		ret = postcopy_shared_punch(region, first, nr);
 	if (ret)
@@ -86,7 +86,7 @@ static int ranges_check(struct postcopy_region *region,
 }
 
 /**
- * postcopy_ranges_copy() - ranges from user space, all of them in the region
+ * postcopy_ranges_copy() - copy ranges from user space and check that the region has them
  * @region: the region
  * @user_ranges: address of the array
  * @nr_ranges: its length
@@ -136,7 +136,7 @@ static long range_run(struct postcopy_region *region,
 	return ret;
 }
 
-/* Returns 0 if at least one range was dealt with: *done of them. */
+/* Returns 0 if at least one range was dealt with, and how many were in *done. */
 static long ranges_run(struct postcopy_region *region, u64 user_ranges,
 		       u32 nr_ranges, range_fn run, u32 *done, u64 *nr_changed)
 {

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A few pages in stock for the faults to come.
+ * A few allocated pages for the next faults.
  *
- * Faults are answered with one page each. To have the core allocate a single page takes
- * about four times as long as its share of eight takes. So they are allocated by the eight,
- * and what is not needed yet stays with the region: for a second or two after the last
- * fault, and no longer than there is a helper, since nobody can move such pages or take
- * them back. They are charged to a memory cgroup when they are mapped, as all are.
+ * A fault is answered with one page. Allocating a single page takes about four times as
+ * long as an eighth of allocating eight. So pages are allocated eight at a time, and the
+ * rest stays with the region for the next faults: for a second or two after the last
+ * fault, and only while there is a helper, because the core can neither move nor reclaim
+ * such pages. Like all pages they are charged to a memory cgroup when they are mapped.
  */
 #include <linux/gfp.h>
 #include <linux/topology.h>
 
 #include "postcopy.h"
 
-/* How often it is looked whether the stash is still in use. */
+/* How often to check whether the stash is still in use. */
 #define STASH_PERIOD	HZ
 
 static bool stash_trylock(struct postcopy_stash *stash)
@@ -61,11 +61,11 @@ void postcopy_stash_init(struct postcopy_stash *stash)
 }
 
 /**
- * postcopy_stash_take() - a page of the local node
+ * postcopy_stash_take() - take a page of the local node
  * @stash: of a region with a helper
  *
  * Context: may sleep.
- * Return: the page with a reference; NULL if another thread is at the stash, or without
+ * Return: the page with a reference; NULL if another thread uses the stash or there is no
  * memory.
  */
 struct page *postcopy_stash_take(struct postcopy_stash *stash)
@@ -92,7 +92,7 @@ struct page *postcopy_stash_take(struct postcopy_stash *stash)
 }
 
 /**
- * postcopy_stash_empty() - nobody takes from it any more
+ * postcopy_stash_empty() - free the pages, no thread takes any more
  * @stash: of a region whose helper goes
  *
  * Context: sleeps.
