@@ -2,22 +2,24 @@
 /*
  * The files behind shared regions.
  *
- * By default each region has a shmem file of its own, unlinked, whose page n is page n
- * of the RAM image. Or the VMM brings a memfd that it has other uses for and says which
- * part of the RAM image is where in it (POSTCOPY_CONTEXT_BACKING).
+ * By default each region has an unlinked shmem file of its own, whose page n is page n
+ * of the RAM image. Or the VMM brings a memfd that it uses for other things too, and
+ * says which part of the RAM image is where in it (POSTCOPY_CONTEXT_BACKING).
  *
- * Whoever holds a memfd sees what is in it, delivered or not; our mappings show only
- * what the present map says, whatever the memfd holds. What that relies on:
+ * A process that holds the memfd sees what is in it, delivered or not. Mappings of the
+ * context show only what the present map says, whatever the memfd holds. That relies
+ * on this:
  *
- *	it never gets shorter	F_SEAL_SHRINK is required, and no seal goes away
- *	it stays writable	a writable mapping is counted as long as the context
- *		lives, so F_SEAL_WRITE cannot be added. F_SEAL_FUTURE_WRITE can, then
+ *	The memfd never gets shorter: F_SEAL_SHRINK is required, and no seal is ever
+ *		removed.
+ *	It stays writable: the context counts as a writable mapping as long as it
+ *		lives, so F_SEAL_WRITE cannot be added. F_SEAL_FUTURE_WRITE can; then
  *		every fill fails.
- *	it belongs to one context	of two, each would drop pages (zero, discard)
- *		that the other has delivered
- *	its VMM cannot misplace what we write	we have a struct file of our own: the
- *		VMM can set O_APPEND on the one that it gave us
- *	nothing is mapped around a fault	see postcopy_shared_map_pages()
+ *	It belongs to one context: a second one would drop pages (zero, discard) that
+ *		the first has delivered.
+ *	The VMM cannot redirect what the driver writes: the driver has a struct file
+ *		of its own, while the VMM may set O_APPEND on the one that it passed.
+ *	Nothing is mapped around a fault: see postcopy_shared_map_pages().
  */
 #include <linux/fcntl.h>
 #include <linux/file.h>
@@ -36,16 +38,16 @@ struct postcopy_memfd {
 	struct file *file;
 	unsigned long first;	/* page of the RAM image */
 	unsigned long nr_pages;
-	unsigned long file_first;	/* which is this page of the file */
+	unsigned long file_first;	/* page first is this page of the file */
 };
 
-/* All of them, by inode. */
+/* All memfds that contexts have, by inode. */
 static DEFINE_XARRAY(memfds);
 
 /*
- * A tmpfs of our own, so that a helper which asks for huge pages (MADV_HUGEPAGE on
- * its mapping, for ranges that it is going to fill as a whole) gets them whatever
- * the machine's default for shared memory is. NULL: shmem's own mount.
+ * A tmpfs of the module's own. In it a helper that asks for huge pages (MADV_HUGEPAGE on
+ * its mapping, for ranges that it will fill as a whole) gets them, whatever the machine's
+ * default for shared memory is. NULL: use shmem's own mount.
  */
 static struct vfsmount *backing_mount;
 
@@ -70,7 +72,7 @@ void __init postcopy_backing_init(void)
 }
 
 /**
- * postcopy_backing_exit() - the module goes; converted memory keeps the mount
+ * postcopy_backing_exit() - let go of the file system; converted memory keeps it
  */
 void postcopy_backing_exit(void)
 {
@@ -87,22 +89,22 @@ static struct file *backing_create(loff_t size)
 						 VM_NORESERVE);
 	else
 		file = shmem_file_setup("postcopy", size, VM_NORESERVE);
-	/* Or no write goes beyond 2 GiB. */
+	/* Without it no write goes beyond 2 GiB. */
 	if (!IS_ERR(file))
 		file->f_flags |= O_LARGEFILE;
 	return file;
 }
 
 /**
- * postcopy_backing_get() - the file for a new shared region
+ * postcopy_backing_get() - get the file for a new shared region
  * @context: the region's
  * @first: page of the RAM image
  * @nr: pages
  * @file_first: where page @first is in the file
  *
  * Context: may sleep; context->lock is held.
- * Return: the file with a reference; ENXIO the context's memfd is not for these pages;
- * ENOMEM ...
+ * Return: the file with a reference; ENXIO if the context's memfd is not for these
+ * pages; ENOMEM ...
  */
 struct file *postcopy_backing_get(struct postcopy_context *context,
 				  unsigned long first, unsigned long nr,
@@ -134,17 +136,17 @@ static unsigned int backing_seals(struct file *file)
  *	struct file of its own
  *
  * Context: may sleep; mmap_lock is held for writing.
- * Return: 0; EPERM a memfd is sealed against writing by now; ENOMEM ...
+ * Return: 0; EPERM if the memfd has been sealed against writing; ENOMEM ...
  */
 int postcopy_backing_map(struct file *backing, struct vm_area_struct *vma)
 {
 	struct file *file;
 	int err;
 
-	/* Since 6.7 shmem leaves that to the core, which knows only our device. */
+	/* Since 6.7 shmem leaves this check to the core, which sees only our device. */
 	if (backing_seals(backing) & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE))
 		return -EPERM;
-	/* O_LARGEFILE: or shmem refuses a file of more than 2 GiB. */
+	/* Without O_LARGEFILE shmem refuses a file of more than 2 GiB. */
 	file = dentry_open(&backing->f_path, O_RDWR | O_LARGEFILE, backing->f_cred);
 	if (IS_ERR(file))
 		return PTR_ERR(file);
@@ -155,7 +157,7 @@ int postcopy_backing_map(struct file *backing, struct vm_area_struct *vma)
 	return err;
 }
 
-/* May it be a backing, and does it reach to end (in bytes)? */
+/* May the file be a backing, and is it at least end bytes long? */
 static int memfd_check(struct file *file, u64 end)
 {
 	if (file_inode(file)->i_sb->s_magic == HUGETLBFS_MAGIC)
@@ -167,13 +169,13 @@ static int memfd_check(struct file *file, u64 end)
 	if ((backing_seals(file) &
 	     (F_SEAL_SHRINK | F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)) != F_SEAL_SHRINK)
 		return -EPERM;
-	/* The seal comes first: so this holds for good. */
+	/* The seal is there already, so this stays true. */
 	if (i_size_read(file_inode(file)) < end)
 		return -EINVAL;
 	return 0;
 }
 
-/* A struct file of our own for a memfd, writable as long as it is open. */
+/* Open a struct file of our own for a memfd, which stays writable while that is open. */
 static struct file *memfd_open(int fd, u64 end)
 {
 	struct file *given, *file;
@@ -202,7 +204,7 @@ static void memfd_close(struct file *file)
 	fput(file);
 }
 
-/* Nothing can fail after it. */
+/* Give the context its memfd. Nothing can fail afterwards. */
 static int memfd_publish(struct postcopy_context *context, struct postcopy_memfd *memfd)
 {
 	int err;
@@ -264,8 +266,8 @@ err_free:
 }
 
 /**
- * postcopy_backing_release() - the context goes, and its regions are gone
- * @context: the context
+ * postcopy_backing_release() - let go of a context's memfd
+ * @context: being freed, without regions
  */
 void postcopy_backing_release(struct postcopy_context *context)
 {

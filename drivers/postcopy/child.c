@@ -3,21 +3,20 @@
  * What a forked child has of a private region.
  *
  * Pages that were mapped in the owner at the fork are in the child's page tables,
- * copy-on-write. A page table entry that is none meant zeros in the owner if the
- * page was present, and in the child it means the same. But the present map goes
- * on with the owner: of a page that arrives there after the fork it says present,
- * while the child has no data. So the child's VMA has a copy of the map, taken at
- * the fork.
+ * copy-on-write. If a page was present and its page table entry is none, that meant
+ * zeros in the owner and means zeros in the child. But the present map follows the
+ * owner: once a page arrives there after the fork the map says present, while the
+ * child has no data. So the child's VMA has a copy of the map, taken at the fork.
  *
- * Why the copy is right: fork holds the owner's mmap_lock for writing, the data of
- * a fill is installed under it before the bit is set, and a discard needs it. So a
- * bit that is set in the copy belongs to a page that was either mapped, hence
- * copied by this fork, or zeros; whether open() is called before the page tables
- * are copied (6.12) or after (6.1). A page whose bit came too late for the copy
- * is SIGBUS, as is all that was missing. A child never makes a request.
+ * Why the copy is right: fork holds the owner's mmap_lock for writing. A fill installs
+ * data under that lock before it sets the bit, and a discard needs the lock. So a bit
+ * that is set in the copy belongs to a page that was either mapped, hence copied by
+ * this fork, or zeros. That holds whether open() is called before the page tables are
+ * copied (6.12) or after (6.1). A page whose bit was set too late for the copy raises
+ * SIGBUS, as do all missing pages. A child never makes a request.
  *
- * Pieces of the VMA and the child's own children share the copy: what the child
- * drops reads zero, what was missing stays missing.
+ * Pieces of the VMA, and the child's own children, share the copy: pages that the child
+ * drops read as zeros, missing pages stay missing.
  */
 #include <linux/mm.h>
 #include <linux/slab.h>
@@ -28,7 +27,7 @@ struct child {
 	refcount_t refs;	/* VMAs */
 	/* Set once. */
 	struct postcopy_region *region;	/* keeps the module */
-	unsigned long first;	/* page of the RAM image that bit 0 is for */
+	unsigned long first;	/* bit 0 is for this page of the RAM image */
 	unsigned long nr_pages;
 	unsigned long present[];
 };
@@ -74,12 +73,12 @@ static const struct vm_operations_struct child_vm_ops = {
 };
 
 /**
- * postcopy_child_adopt() - a VMA of a private region has been copied by fork
+ * postcopy_child_adopt() - give a VMA that fork has copied its copy of the present map
  * @vma: the child's, has a reference on @region
- * @region: whose owner forks, in this thread
+ * @region: the private region; its owner forks in this thread
  *
- * Without the memory for a copy of the map the VMA stays as it is: all that is
- * not mapped raises SIGBUS.
+ * Without memory for the copy the VMA stays as it is: every page that is not mapped
+ * raises SIGBUS.
  *
  * Context: may sleep; mmap_lock of owner and child are held for writing.
  */
@@ -90,7 +89,7 @@ void postcopy_child_adopt(struct vm_area_struct *vma, struct postcopy_region *re
 
 	mmap_assert_write_locked(region->mm);
 	first = vma->vm_pgoff - region->first;
-	/* After mremap it may end beyond the region. */
+	/* After mremap the VMA may end beyond the region. */
 	last = min(first + vma_pages(vma), region->nr_pages) - 1;
 	if (first > last)
 		return;
@@ -106,9 +105,9 @@ void postcopy_child_adopt(struct vm_area_struct *vma, struct postcopy_region *re
 	for (word = BIT_WORD(first); word <= BIT_WORD(last); word++)
 		child->present[word - BIT_WORD(first)] =
 			READ_ONCE(region->present[word]);
-	/* The VMA's reference on the region is the child's from now on. */
+	/* From here on struct child has the VMA's reference on the region. */
 	vma->vm_private_data = child;
 	vma->vm_ops = &child_vm_ops;
-	/* Never merged: the next VMA's pages are not in this one's copy. */
+	/* Keep it from being merged: the next VMA's pages are not in this copy. */
 	vm_flags_set(vma, VM_DONTEXPAND);
 }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A context: one open of /dev/postcopy, and what can be asked of it.
+ * A context: one open of /dev/postcopy, and its ioctls.
  *
  * Retiring. A stock VMM keeps its fd open as long as it lives, and an open file
- * pins the module whose file_operations it has. So when the context's last
- * region has been converted and whoever converted it says that no more will
- * come, the file is taken away from us: it gets /dev/zero's file_operations and
- * loses its right to read and write, which leaves the VMM a dead fd. What makes
- * this safe against threads that use the fd at that moment:
+ * pins the module whose file_operations it has. So when the context's last region
+ * has been converted, and the converter says that no more will come, the driver
+ * lets go of the file: the file gets /dev/zero's file_operations and loses its read
+ * and write modes. The VMM is left with a dead fd. Why this is safe against threads
+ * that use the fd at that moment:
  *
  *	CPU 1 (ioctl, mmap, poll)		CPU 2 (context_retire)
  *	loads f_op->method
@@ -16,9 +16,10 @@
  *						puts the file's references
  *	method: private_data is NULL: fails
  *
- * or it found private_data before and holds a reference on the context, hence
- * on the module, until it leaves. In between it does not sleep, which
- * synchronize_rcu_tasks() at unload waits for.
+ * Or the method has found private_data before and holds a reference on the context,
+ * hence on the module, until it returns. Between loading the method and taking the
+ * reference a thread does not sleep, so synchronize_rcu_tasks() at unload waits for
+ * it.
  */
 #include <linux/file.h>
 #include <linux/mm.h>
@@ -30,8 +31,8 @@
 #include "postcopy.h"
 
 /*
- * SEEK_END: VMMs ask how large the file is and refuse one smaller than their
- * RAM. Any RAM fits.
+ * What SEEK_END says. VMMs ask for the size of the file and refuse one that is
+ * smaller than their RAM.
  */
 #define CONTEXT_FILE_SIZE	(1LL << 62)
 
@@ -57,7 +58,7 @@ void postcopy_context_get(struct postcopy_context *context)
 
 /**
  * postcopy_context_put() - drop a reference
- * @context: may be freed, and with it the module's last reference dropped
+ * @context: may be freed, which drops a reference on the module
  */
 void postcopy_context_put(struct postcopy_context *context)
 {
@@ -94,11 +95,11 @@ static int context_open(struct inode *inode, struct file *file)
 }
 
 /*
- * Under context->lock: the context's file with a reference, or NULL if it is closed,
- * perhaps just now. As long as context->file is set, __fput() has not got past our
- * release, which waits for the lock, so the file exists even if its last reference is
- * gone. But from the moment that its private_data is NULL our release waits for nothing.
- * It is the reference that keeps __fput() away while the file is being changed.
+ * The context's file with a reference, or NULL if it is closed, perhaps just now. As long
+ * as context->file is set, __fput() has not got past our release, which waits for
+ * context->lock, so the file exists even if its last reference is gone. But once the
+ * file's private_data is NULL our release waits for nothing; then the reference keeps
+ * __fput() away while the file is being changed.
  */
 static struct file *context_file(struct postcopy_context *context)
 {
@@ -107,8 +108,8 @@ static struct file *context_file(struct postcopy_context *context)
 }
 
 /*
- * Under context->lock: parts file and context. The caller owes a
- * postcopy_context_put() for the file's reference if this returns it.
+ * Part the file and the context. If this returns the file, the caller has to drop the
+ * file's reference with postcopy_context_put().
  */
 static struct file *context_part(struct postcopy_context *context)
 {
@@ -140,8 +141,8 @@ static int context_release(struct inode *inode, struct file *file)
 }
 
 /**
- * postcopy_context_retire() - let go of a file that nobody needs any more
- * @context: stays open if it has a region, was polled or is released already
+ * postcopy_context_retire() - let go of a context's file
+ * @context: nothing is done if it has a region, was polled or is released already
  *
  * Context: may sleep; takes context->lock. The caller holds a reference.
  */
@@ -159,7 +160,7 @@ void postcopy_context_retire(struct postcopy_context *context)
 			i_readcount_dec(file_inode(file));
 		file->f_mode &= ~(FMODE_READ | FMODE_WRITE);
 		spin_unlock(&file->f_lock);
-		/* The modes first: a mapping of zeros must never succeed. */
+		/* Clear the modes first, so that no mmap() with these methods succeeds. */
 		smp_store_release(&file->f_op, postcopy_zero_file->f_op);
 	}
 	mutex_unlock(&context->lock);
@@ -167,7 +168,7 @@ void postcopy_context_retire(struct postcopy_context *context)
 		return;
 	fput(file);
 	postcopy_shared_forget(context);
-	/* What the file held: the module through f_op, and the context. */
+	/* The file's references: on the module by f_op, and on the context. */
 	module_put(THIS_MODULE);
 	postcopy_context_put(context);
 }
@@ -177,7 +178,7 @@ static int context_mmap(struct file *file, struct vm_area_struct *vma)
 	struct postcopy_context *context = context_of(file);
 	int err;
 
-	/* Without a context it has been retired just now. */
+	/* Without a context the file has been retired just now. */
 	if (!context)
 		return -ENODEV;
 	if (vma->vm_pgoff >= (S64_MAX >> PAGE_SHIFT) - vma_pages(vma))
@@ -205,7 +206,7 @@ static __poll_t context_poll(struct file *file, poll_table *wait)
 		return EPOLLERR;
 	mutex_lock(&context->lock);
 	retired = !context->file;
-	/* An epoll item stays on our wait queue as long as the file is open. */
+	/* No retiring now: an epoll item stays on our wait queue until the file is closed. */
 	context->polled = true;
 	mutex_unlock(&context->lock);
 	if (retired) {
@@ -248,7 +249,7 @@ static long context_region_list(void *object, union postcopy_ioctl_arg *arg,
 	return postcopy_region_list(object, &arg->region_list);
 }
 
-/* The region named by id, with a reference, if the context may have it. */
+/* The region with this id, with a reference, if the caller is permitted. */
 static struct postcopy_region *context_region(struct postcopy_context *context,
 					      u64 id)
 {
@@ -346,7 +347,7 @@ static const struct postcopy_ioctl context_ioctls[] = {
 		.min_size = offsetofend(struct postcopy_context_backing, reserved),
 		.size = sizeof(struct postcopy_context_backing),
 		.run = context_backing,
-		/* There is nothing to: what has been done once is not an error. */
+		/* No out_* members; and EFAULT must not be returned for what was done. */
 		.copies_out = true,
 	},
 };

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Converting a region: its VMAs become what they look like already.
+ * Converting a region: its VMAs become plain memory.
  *
  * With every page present, a private region's VMA differs from a private
  * mapping of /dev/zero only in its vm_ops: pages that came as data are anonymous
  * pages, pages that came as zeros are not mapped or map the zero page. So
- * conversion takes the vm_ops away, under the locks that keep faults out, and
- * drops what the VMA held. VMAs of forked children keep their vm_ops; they never
- * had a request to make.
+ * conversion removes the vm_ops, under the locks that keep faults out, and
+ * drops the VMA's reference. VMAs of forked children keep their vm_ops, which make
+ * no requests.
  *
- * A shared region's VMAs get shmem's vm_ops back, in every process; shared.c.
+ * A shared region's VMAs get shmem's vm_ops back, in every process: see shared.c.
  */
 #include <linux/mm.h>
 #include <linux/sched/mm.h>
@@ -33,7 +33,7 @@ static unsigned long convert_count_missing(struct postcopy_region *region,
 	}
 }
 
-/* Counts what is missing of what is still mapped; none: converts. */
+/* Count the missing pages that are still mapped; if there are none, convert. */
 static u64 convert_vmas(struct postcopy_region *region)
 {
 	unsigned long end = region->address + (region->nr_pages << PAGE_SHIFT);
@@ -52,7 +52,7 @@ static u64 convert_vmas(struct postcopy_region *region)
 	if (missing)
 		return missing;
 
-	/* Before the VMAs let go, so that it is not taken for dead. */
+	/* Before the VMAs drop their references, so that the region does not count as dead. */
 	postcopy_region_end(region, POSTCOPY_REGION_CONVERTED);
 	address = region->address;
 	while ((vma = postcopy_private_next_vma(region, address, end))) {
@@ -81,7 +81,7 @@ long postcopy_region_convert(struct postcopy_region *region,
 
 	if (convert->flags & ~POSTCOPY_CONVERT_RETIRE_CONTEXT)
 		return -EINVAL;
-	/* No fill may be under way. */
+	/* Keeps fills away. */
 	ret = postcopy_claim_killable(region, &claim, 0, region->nr_pages - 1);
 	if (ret)
 		return ret;
@@ -102,7 +102,7 @@ long postcopy_region_convert(struct postcopy_region *region,
 	ret = mmap_write_lock_killable(region->mm);
 	if (ret)
 		goto out_mm;
-	/* The owner's last unmapping may have come first. */
+	/* The owner may have unmapped the last of it meanwhile. */
 	ret = postcopy_region_alive(region);
 	if (!ret) {
 		convert->out_nr_missing = convert_vmas(region);

@@ -8,7 +8,7 @@
 #include "postcopy.h"
 #include "request.h"
 
-/* The pages of an exchange. */
+/* Deal with the pages of an exchange. */
 static long exchange_fill(struct postcopy_region *region,
 			  struct postcopy_helper_exchange *exchange)
 {
@@ -73,8 +73,8 @@ err:
 }
 
 /*
- * Hand out what is queued together with the struct: a request stays taken only when
- * both have been copied out. Returns how many, or -errno.
+ * Copy out queued requests and the struct. Unless both succeed the requests are queued
+ * again. Returns how many requests were copied, or -errno.
  */
 static long exchange_read(struct postcopy_region *region,
 			  struct postcopy_helper_exchange *exchange,
@@ -122,7 +122,7 @@ long postcopy_exchange(struct postcopy_region *region,
 		if (ret > 0)
 			return 0;
 		if (!ret && exchange->flags & POSTCOPY_EXCHANGE_WAIT)
-			continue;	/* another thread was faster, or an answer was */
+			continue;	/* none left: read by another thread, or answered */
 		if (exchange->length && ret != -EFAULT)
 			break;
 		return ret ?: -EAGAIN;
@@ -130,7 +130,7 @@ long postcopy_exchange(struct postcopy_region *region,
 	return exchange_write(uarg, exchange, 0);
 }
 
-/* Of a struct that has the size of ours; 0, -EFAULT, or -EINVAL for other sizes. */
+/* Read a struct of the size that we know. Returns 0, -EFAULT, or -EINVAL for other sizes. */
 static int exchange_copy_in(struct postcopy_helper_exchange *exchange,
 			    const struct postcopy_helper_exchange __user *uexchange)
 {

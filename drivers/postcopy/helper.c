@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The helper fd: whoever holds it serves the region.
+ * The helper fd: its holder serves the region.
  *
- * Attaching takes the region's one helper slot; releasing the fd, which the
- * kernel does whichever way the process ends, gives the slot back and queues
- * again what was read and not answered.
+ * Attaching takes the region's one helper slot. Releasing the fd, which the kernel
+ * does in whatever way the process ends, gives the slot back and queues the requests
+ * again that were read and not answered.
  */
 #include <linux/anon_inodes.h>
 #include <linux/file.h>
@@ -44,7 +44,7 @@ static ssize_t helper_read(struct file *file, char __user *buffer, size_t size,
 		ret = postcopy_req_read(region, (void __user *)buffer, nr);
 		if (!ret && (file->f_flags & O_NONBLOCK))
 			return postcopy_region_final(region) ? 0 : -EAGAIN;
-		/* None: another thread was faster, or an answer was. */
+		/* None left: another thread has read it, or it has been answered. */
 	} while (!ret);
 	return ret < 0 ? ret : ret * sizeof(struct postcopy_request);
 }
@@ -74,7 +74,7 @@ static int helper_release(struct inode *inode, struct file *file)
 	mutex_lock(&region->lock);
 	if (region->helper == helper)
 		region->helper = NULL;
-	/* Reserved only, it was never there. */
+	/* Without helper_pid it was only reserved and never attached. */
 	if (!region->helper && region->helper_pid) {
 		postcopy_stash_empty(&region->stash);
 		if (region->state == POSTCOPY_REGION_ATTACHED)
@@ -88,7 +88,7 @@ static int helper_release(struct inode *inode, struct file *file)
 	dead = region->state == POSTCOPY_REGION_DEAD;
 	mutex_unlock(&region->lock);
 	if (dead) {
-		/* None of its calls is under way any more: see shared_find_or_create(). */
+		/* No call of the helper is under way: see shared_find_or_create(). */
 		mutex_lock(&region->context->lock);
 		postcopy_shared_unlist(region);
 		mutex_unlock(&region->context->lock);
@@ -98,7 +98,7 @@ static int helper_release(struct inode *inode, struct file *file)
 	return 0;
 }
 
-/* On a helper fd an id is superfluous, but must not be wrong. */
+/* A helper fd needs no region id, but an id that is given must be right. */
 static bool helper_names_own(struct postcopy_helper *helper, u64 id)
 {
 	return !id || id == helper->region->id;
@@ -228,7 +228,7 @@ static long helper_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	struct postcopy_helper *helper = file->private_data;
 	long ret;
 
-	/* Once for each fault: the usual case of it without what suits all. */
+	/* The fast path for the usual case: this call comes once for each fault. */
 	if (cmd == POSTCOPY_HELPER_EXCHANGE &&
 	    postcopy_exchange_quick(helper->region, (void __user *)arg, &ret))
 		return ret;
@@ -254,7 +254,7 @@ static const struct file_operations helper_fops = {
 	.llseek = noop_llseek,
 };
 
-/* Take the region's slot; the state shows it only after helper_activate(). */
+/* Take the region's slot. The state does not show it before helper_activate(). */
 static int helper_reserve(struct postcopy_helper *helper)
 {
 	struct postcopy_region *region = helper->region;
@@ -286,7 +286,7 @@ static void helper_activate(struct postcopy_helper *helper)
 
 /**
  * postcopy_helper_attach() - POSTCOPY_HELPER_ATTACH, after the permission check
- * @region: to serve
+ * @region: the region to serve
  * @uattach: where to write out_fd
  *
  * Context: sleeps.

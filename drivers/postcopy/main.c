@@ -14,8 +14,8 @@
 #include "request.h"
 
 /*
- * /dev/zero: a private region's VMA has a file of its own on this, so that the
- * memory is an ordinary private /dev/zero mapping once our vm_ops are gone.
+ * /dev/zero. The VMA of a private region has a file of its own on it, so that the
+ * memory is an ordinary private /dev/zero mapping once our vm_ops are removed.
  */
 struct file *postcopy_zero_file;
 
@@ -31,13 +31,13 @@ static int __init zero_file_open(void)
 	struct file *file = filp_open("/dev/zero", O_RDWR, 0);
 
 	if (IS_ERR(file)) {
-		pr_err("cannot open /dev/zero (error %ld): needed as the file behind guest RAM\n",
+		pr_err("cannot open /dev/zero (error %ld), which is the file behind guest RAM\n",
 		       PTR_ERR(file));
 		return PTR_ERR(file);
 	}
 	if (!S_ISCHR(file_inode(file)->i_mode) ||
 	    file_inode(file)->i_rdev != MKDEV(MEM_MAJOR, 5)) {
-		pr_err("/dev/zero is not the zero device (character device 1:5)\n");
+		pr_err("/dev/zero is not the zero device: make it character device 1:5\n");
 		fput(file);
 		return -ENXIO;
 	}
@@ -77,11 +77,11 @@ static void __exit postcopy_exit(void)
 	postcopy_observe_exit();
 	misc_deregister(&postcopy_device);
 	/*
-	 * The last reference may have been put by a thread that has yet to
-	 * return from our text, and a retired context's file may be in the
-	 * hands of a thread that has loaded our method from it but not called
-	 * it. None of them sleeps on the way (those that do hold a reference),
-	 * so wait until every thread has been off the CPU by its own choice.
+	 * The thread that dropped the last reference may still have to return
+	 * from our text, and another may have loaded our method from a retired
+	 * context's file and not called it yet. Neither sleeps on the way
+	 * (threads that may sleep hold a reference), so wait until every thread
+	 * has left the CPU by its own choice.
 	 */
 	synchronize_rcu_tasks();
 	postcopy_backing_exit();

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What can be seen from outside: the tracepoints' bodies, the threads that have
+ * What can be seen from outside: the code of the tracepoints, the threads that have
  * waited longest, and /sys/kernel/debug/postcopy/regions.
  *
- * A region keeps a short list of threads with the longest single wait of each.
- * A wait that is no longer than the shortest in a full list costs one comparison.
- * It is the guest's vCPUs that count here, and a thread is in the list once, so a
- * few entries do.
+ * A region keeps a short list of threads, each with its longest single wait. A wait
+ * that is no longer than the shortest in a full list costs one comparison. The list
+ * is there for the guest's vCPUs, and a thread is in it once, so a few entries do.
  */
 #include <linux/debugfs.h>
 #include <linux/module.h>
@@ -21,8 +20,8 @@
 static struct dentry *debugfs_dir;
 
 /**
- * postcopy_waiters_note() - the current thread has waited
- * @region: for a page of which
+ * postcopy_waiters_note() - note how long the current thread has waited
+ * @region: the region that it waited for
  * @ns: how long
  */
 void postcopy_waiters_note(struct postcopy_region *region, u64 ns)
@@ -31,7 +30,7 @@ void postcopy_waiters_note(struct postcopy_region *region, u64 ns)
 	struct postcopy_waiter *waiter, *least;
 	unsigned int i;
 
-	/* Only ever rises; whoever reads an old value looks in vain. */
+	/* It only ever rises, so an old value costs a look at the list and no more. */
 	if (ns <= READ_ONCE(region->waiters.least_ns))
 		return;
 	spin_lock(&region->waiters.lock);
@@ -61,11 +60,11 @@ void postcopy_waiters_note(struct postcopy_region *region, u64 ns)
 }
 
 /**
- * postcopy_waiters_describe() - the threads that have waited longest
+ * postcopy_waiters_describe() - list the threads that have waited longest
  * @region: the region
- * @out: POSTCOPY_WAITERS entries, the longest first; unused ones are zero
+ * @out: POSTCOPY_WAITERS entries, the longest wait first; unused ones are zero
  *
- * The ids are those that the caller sees, 0 for threads that it does not see.
+ * Thread ids are those of the caller's pid namespace, 0 for threads without one there.
  */
 void postcopy_waiters_describe(struct postcopy_region *region,
 			       struct postcopy_waiter_info *out)
@@ -88,8 +87,8 @@ void postcopy_waiters_describe(struct postcopy_region *region,
 }
 
 /**
- * postcopy_waiters_free() - forget them
- * @region: nobody uses any more
+ * postcopy_waiters_free() - drop the references on the threads
+ * @region: being freed
  */
 void postcopy_waiters_free(struct postcopy_region *region)
 {
@@ -177,7 +176,7 @@ void __init postcopy_observe_init(void)
 	debugfs_create_file("regions", 0400, debugfs_dir, NULL, &regions_fops);
 }
 
-/* Waits for those who read a file. */
+/* Waits for readers of the file. */
 void postcopy_observe_exit(void)
 {
 	debugfs_remove(debugfs_dir);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A region: its lifetime, the table of all regions, and what is known of it.
+ * A region: its lifetime, the table of all regions, and its description.
  *
- * A region is in the table from its mmap() until it is converted or dead. It is
- * freed when the last of its VMAs, helper fd, waiting faults and the table have
- * let go of it.
+ * A region is in the table from its mmap() until it is converted or dead. Its VMAs,
+ * its helper fd, waiting faults and the table hold references on it; the last
+ * reference frees it.
  */
 #include <linux/capability.h>
 #include <linux/cred.h>
@@ -26,7 +26,7 @@
 static DEFINE_XARRAY(regions);
 static atomic64_t region_last_id;
 
-/* How many regions there have been: what poll() on a context compares. */
+/* How many regions have been made. poll() on a context compares it. */
 atomic64_t postcopy_region_seq;
 DECLARE_WAIT_QUEUE_HEAD(postcopy_region_wait);
 
@@ -72,14 +72,14 @@ void postcopy_region_put(struct postcopy_region *region)
 	kref_put(&region->kref, region_free);
 }
 
-/* The last step of making a region: others find it from here on. */
+/* The last step of making a region: other threads can find it from here on. */
 static int region_publish(struct postcopy_region *region)
 {
 	struct postcopy_context *context = region->context;
 	int err;
 
 	lockdep_assert_held(&context->lock);
-	/* It may have been retired just now. */
+	/* The context may have been retired just now. */
 	if (!context->file)
 		return -ENODEV;
 	postcopy_region_get(region);	/* for the table */
@@ -93,12 +93,12 @@ static int region_publish(struct postcopy_region *region)
 }
 
 /**
- * postcopy_region_create() - a new region with all pages missing, in the table
+ * postcopy_region_create() - make a region, all pages missing, and put it in the table
  * @context: on which mmap was called
  * @vma: the mapping, of the current process
- * @backing: the memory of a shared region, on which it takes a reference; NULL
- *	makes it a private one
- * @backing_first: the page of @backing that is the first of the region
+ * @backing: the memory of a shared region, which takes a reference; NULL for a
+ *	private region
+ * @backing_first: the page of @backing that is the first page of the region
  *
  * Context: may sleep; mmap_lock of the current process is held for writing, and
  * context->lock.
@@ -155,7 +155,7 @@ struct postcopy_region *postcopy_region_create(struct postcopy_context *context,
 	spin_lock_init(&region->waiters.lock);
 
 	err = -ENOMEM;
-	/* Of 64 TiB and more it is larger than the kernel gives, or lets one ask for. */
+	/* For 64 TiB and more this asks for more than kvcalloc() gives or allows. */
 	region->present = kvcalloc(BITS_TO_LONGS(region->nr_pages), sizeof(long),
 				   GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	region->requests.buckets = postcopy_buckets_alloc();
@@ -176,7 +176,7 @@ err_put:
 }
 
 /**
- * postcopy_region_find() - look a region up
+ * postcopy_region_find() - look a region up in the table
  * @id: its id
  *
  * Return: the region with a reference, or NULL.
@@ -196,8 +196,8 @@ struct postcopy_region *postcopy_region_find(u64 id)
 }
 
 /**
- * postcopy_region_find_from() - the next region in the table
- * @id: in: it has at least this id; out: its id
+ * postcopy_region_find_from() - find the next region in the table
+ * @id: in: the smallest id to look for; out: the region's id
  *
  * Return: the region with a reference, or NULL.
  */
@@ -218,8 +218,8 @@ struct postcopy_region *postcopy_region_find_from(unsigned long *id)
  * @region: the region
  * @context: on which the caller asks
  *
- * Whoever has the context that mapped it may; so may its owner's user, and
- * CAP_SYS_ADMIN in the initial user namespace.
+ * It may if it asks on the context that mapped the region, if it is the owner's
+ * user, or if it has CAP_SYS_ADMIN in the initial user namespace.
  */
 bool postcopy_region_permitted(struct postcopy_region *region,
 			       struct postcopy_context *context)
@@ -229,12 +229,12 @@ bool postcopy_region_permitted(struct postcopy_region *region,
 }
 
 /**
- * postcopy_region_end() - the region is converted or dead
- * @region: leaves the table; no state follows
+ * postcopy_region_end() - put a region in its final state and take it out of the table
+ * @region: the region
  * @state: POSTCOPY_REGION_CONVERTED or POSTCOPY_REGION_DEAD
  *
- * Wakes everybody who waits for it: threads in a fault (they fault again and
- * find what is there now) and the helper (end of file).
+ * Wakes all threads that wait for it: those in a fault (they fault again and find
+ * what is there now) and the helper (end of file).
  *
  * Context: may sleep; mmap_lock of the owner may be held.
  */
@@ -250,13 +250,13 @@ void postcopy_region_end(struct postcopy_region *region,
 		mutex_unlock(&region->context->lock);
 		return;
 	}
-	/* Pairs with postcopy_req_find(): requests made later see it. */
+	/* Pairs with postcopy_req_find(): whoever makes a request later sees the state. */
 	WRITE_ONCE(region->state, state);
 	region->context->nr_regions--;
-	/* Then helper_release() does it. */
+	/* With a helper on a memfd helper_release() takes the region off the list. */
 	in_use = region->shared.is_memfd && region->helper;
 	mutex_unlock(&region->lock);
-	/* Nobody can need the memory again; converted memory can be mapped again. */
+	/* The memory of a dead region is not needed again; converted memory may be. */
 	if (state == POSTCOPY_REGION_DEAD && !in_use)
 		postcopy_shared_unlist(region);
 	mutex_unlock(&region->context->lock);
@@ -268,10 +268,10 @@ void postcopy_region_end(struct postcopy_region *region,
 }
 
 /**
- * postcopy_region_indexes() - check a range and turn it into page indexes
+ * postcopy_region_indexes() - check a range from user space and turn it into page indexes
  * @region: the region
- * @offset: first byte in the RAM image, as user space gave it
- * @length: bytes, as user space gave it
+ * @offset: first byte in the RAM image, unchecked
+ * @length: bytes, unchecked
  * @first: the index in @region of the first page
  * @nr: pages, at least 1
  *
@@ -295,7 +295,7 @@ int postcopy_region_indexes(struct postcopy_region *region, u64 offset,
 
 /**
  * postcopy_region_list() - POSTCOPY_REGION_LIST
- * @context: asked on
+ * @context: on which the caller asks
  * @list: in and out
  *
  * Context: may sleep.
@@ -305,7 +305,7 @@ long postcopy_region_list(struct postcopy_context *context,
 			  struct postcopy_region_list *list)
 {
 	u64 __user *ids = u64_to_user_ptr(list->ids);
-	/* Before the walk: a region made meanwhile is reported once too often. */
+	/* Read before the walk: then poll() may report a region twice but never misses one. */
 	s64 seq = atomic64_read(&postcopy_region_seq);
 	struct postcopy_region *region;
 	unsigned long id = 0;
@@ -329,7 +329,7 @@ long postcopy_region_list(struct postcopy_context *context,
 	return 0;
 }
 
-/* The process's id as the caller sees it, 0 if it does not see it. */
+/* The process's id in the caller's pid namespace, 0 if it has none there. */
 static u32 region_pid_nr(struct pid *pid)
 {
 	u32 nr = 0;

@@ -2,22 +2,22 @@
 /*
  * Shared regions: shmem with our vm_ops wrapped around shmem's.
  *
- * The memory is a shmem file, see backing.c. Every mapping of the context maps
- * it, with a struct file of its own so that the core never merges VMAs, and with our
- * vm_ops in front of shmem's: a page that is present is for shmem to map, a missing
- * one becomes a request, in whatever process. The helper maps the same file with
- * shmem's own vm_ops, or has us write to it.
+ * The memory is a shmem file, see backing.c. Every mapping of the context maps that
+ * file, with a struct file of its own so that the core never merges VMAs, and with our
+ * vm_ops in front of shmem's: shmem maps a page that is present, a missing page becomes
+ * a request, in whatever process. The helper maps the same file with shmem's own
+ * vm_ops, or has the driver write to it (FILL).
  *
- * VM_DONTEXPAND is set on these VMAs as long as they are ours. It keeps khugepaged and
+ * VM_DONTEXPAND is set on these VMAs until conversion. It keeps khugepaged and
  * MADV_COLLAPSE away, which would fill the missing pages of a huge page with zeros and
- * map it; and mremap() from making them longer: they would reach into the next region.
- * For a memfd VM_MIXEDMAP, too, which lets the fault handler map a page of a large folio
- * without a page table to rely on. With that set there must be no huge mapping: the core
- * would not undo it.
+ * map it. It also keeps mremap() from making a VMA longer, into the next region.
+ * VM_MIXEDMAP is set as well if the file is a memfd: the fault handler can then map one
+ * page of a large folio without relying on a page table. With that flag there must be no
+ * huge mapping, because the core would not undo it.
  *
  * Conversion has to find the VMAs in every process, so a region counts its VMAs
- * by process. Should the memory for a count be lacking, that process keeps our
- * vm_ops, which do nothing but call shmem's once all pages are present.
+ * by process. If there is no memory for a count, that process keeps our vm_ops,
+ * which only call shmem's once all pages are present.
  */
 #include <linux/file.h>
 #include <linux/falloc.h>
@@ -49,7 +49,7 @@ static struct postcopy_mapper *mapper_find(struct postcopy_region *region,
 	return NULL;
 }
 
-/* Count a VMA of mm. May sleep; mmap_lock of mm is held for writing. */
+/* Count one more VMA of mm. May sleep; mmap_lock of mm is held for writing. */
 static void mapper_add_vma(struct postcopy_region *region, struct mm_struct *mm)
 {
 	struct postcopy_mapper *mapper, *fresh = NULL;
@@ -57,7 +57,7 @@ static void mapper_add_vma(struct postcopy_region *region, struct mm_struct *mm)
 	spin_lock(&region->shared.mappers_lock);
 	mapper = mapper_find(region, mm);
 	if (!mapper) {
-		/* Only mm's own threads add it, and mmap_lock keeps them out. */
+		/* Only threads of mm add it, and mmap_lock keeps the others out. */
 		spin_unlock(&region->shared.mappers_lock);
 		fresh = kzalloc(sizeof(*fresh), GFP_KERNEL_ACCOUNT);
 		if (!fresh)
@@ -140,7 +140,7 @@ static vm_flags_t shared_vm_flags(struct postcopy_region *region)
 	return VM_DONTEXPAND | (region->shared.is_memfd ? VM_MIXEDMAP : 0);
 }
 
-/* Map part of the region's file, with shmem's vm_ops. */
+/* Map the part of the region's file that the VMA asks for, with shmem's vm_ops. */
 static int shared_map(struct postcopy_region *region, struct vm_area_struct *vma)
 {
 	vma->vm_pgoff = region->shared.first + (vma->vm_pgoff - region->first);
@@ -148,8 +148,10 @@ static int shared_map(struct postcopy_region *region, struct vm_area_struct *vma
 }
 
 /**
- * postcopy_shared_unlist() - no new mapping shall find the region
- * @region: on its context's list or not; may be freed if it is
+ * postcopy_shared_unlist() - take a region off its context's list
+ * @region: on the list or not; may be freed if it was
+ *
+ * No new mapping finds it afterwards.
  *
  * Context: context->lock is held.
  */
@@ -162,7 +164,7 @@ void postcopy_shared_unlist(struct postcopy_region *region)
 	postcopy_region_put(region);
 }
 
-/* A shared region of the context that overlaps the mapping. */
+/* Find a shared region of the context that overlaps the mapping. */
 static struct postcopy_region *shared_find(struct postcopy_context *context,
 					   struct vm_area_struct *vma)
 {
@@ -205,8 +207,8 @@ static struct postcopy_region *shared_create(struct postcopy_context *context,
 }
 
 /*
- * The region for a new mapping, with a reference and counted in nr_vmas unless
- * it is converted.
+ * Find or make the region for a new mapping. It is returned with a reference, and the
+ * mapping is counted in nr_vmas unless the region is converted.
  */
 static struct postcopy_region *shared_find_or_create(struct postcopy_context *context,
 						     struct vm_area_struct *vma)
@@ -227,9 +229,10 @@ static struct postcopy_region *shared_find_or_create(struct postcopy_context *co
 				break;
 		}
 		/*
-		 * Dead, or as soon as we let go of the lock. As long as a memfd's region
-		 * has a helper a call of his that has begun may still write to pages or
-		 * drop them: of the new region, whose memory is the same.
+		 * The region is dead, or will be as soon as context->lock is dropped. A
+		 * memfd's region is on the list as long as it has a helper: a call that
+		 * the helper has begun may still write to pages or drop them, and a new
+		 * region here would have the same memory.
 		 */
 		if (region->shared.is_memfd)
 			return ERR_PTR(-EBUSY);
@@ -240,16 +243,14 @@ static struct postcopy_region *shared_find_or_create(struct postcopy_context *co
 }
 
 /**
- * postcopy_mmap_shared() - a shared mapping of a context
+ * postcopy_mmap_shared() - a shared mapping of a context makes a region, or maps one
  * @context: the context
  * @vma: new mapping of the current process
  *
- * Makes a region, or maps one that is there.
- *
  * Context: may sleep; mmap_lock is held for writing.
- * Return: 0; EINVAL if it overlaps a region but is not inside it; ENXIO if the
- * context's memfd is not for it; EBUSY if a helper still has a region of the
- * memfd that has ended there; ENOMEM ...
+ * Return: 0; EINVAL if the mapping overlaps a region but is not inside it; ENXIO if
+ * the context's memfd is not for these pages; EBUSY if a dead region of the memfd is
+ * there whose helper has not closed its fd; ENOMEM ...
  */
 int postcopy_mmap_shared(struct postcopy_context *context,
 			 struct vm_area_struct *vma)
@@ -271,9 +272,9 @@ int postcopy_mmap_shared(struct postcopy_context *context,
 		region->shared.shmem_ops = vma->vm_ops;
 		vm_flags_set(vma, shared_vm_flags(region));
 		/*
-		 * remap_file_pages() maps the file of a VMA again, with the
-		 * file's own method: shmem's, which knows no missing pages.
-		 * What cannot be read cannot be mapped.
+		 * remap_file_pages() maps the VMA's file again with the file's
+		 * own mmap method, shmem's, which knows nothing of missing pages.
+		 * A file that cannot be read cannot be mapped.
 		 */
 		vma->vm_file->f_mode &= ~FMODE_READ;
 		vma->vm_private_data = region;
@@ -289,7 +290,7 @@ int postcopy_mmap_shared(struct postcopy_context *context,
 }
 
 /**
- * postcopy_mmap_helper() - mmap of a helper fd: the memory of its region
+ * postcopy_mmap_helper() - mmap of a helper fd maps the memory of its region
  * @region: the helper's
  * @vma: new mapping of the current process
  *
@@ -318,12 +319,12 @@ int postcopy_mmap_helper(struct postcopy_region *region,
 }
 
 /**
- * postcopy_shared_forget() - the context's file is gone, nobody can map it again
- * @context: the context, on which the caller has a reference
+ * postcopy_shared_forget() - the context's file is gone: empty its list of regions
+ * @context: can no longer be mapped; the caller has a reference on it
  */
 void postcopy_shared_forget(struct postcopy_context *context)
 {
-	/* A region that ends meanwhile takes itself off the list. */
+	/* A region that ends meanwhile is taken off the list by postcopy_region_end(). */
 	mutex_lock(&context->lock);
 	while (!list_empty(&context->shared))
 		postcopy_shared_unlist(list_first_entry(&context->shared,
@@ -332,7 +333,7 @@ void postcopy_shared_forget(struct postcopy_context *context)
 	mutex_unlock(&context->lock);
 }
 
-/* The first run of missing pages in [first, end): its length, 0 if none. */
+/* Find the first run of missing pages in [first, end). Returns its length, 0 if none. */
 static unsigned long shared_missing_run(struct postcopy_region *region,
 					unsigned long *first, unsigned long end)
 {
@@ -341,8 +342,9 @@ static unsigned long shared_missing_run(struct postcopy_region *region,
 }
 
 /*
- * The owner of a memfd can keep its inode locked, by a write(2) of data that is a missing
- * page. What waits for that lock below cannot be killed: wait for it here first.
+ * The owner of a memfd can keep the memfd's inode locked, with a write(2) to it whose data
+ * is in a missing page. shmem waits for that lock unkillably, so wait for it here first,
+ * killably.
  */
 static int shared_gate(struct postcopy_region *region)
 {
@@ -365,7 +367,7 @@ static int shared_gate(struct postcopy_region *region)
  * @nr_filled: is increased by the pages that were missing
  *
  * Context: sleeps.
- * Return: pages dealt with, which are present now, or -errno if there are none.
+ * Return: pages dealt with, which are present now, or -errno if none was.
  */
 long postcopy_shared_fill(struct postcopy_region *region,
 			  const void __user *data, unsigned long first,
@@ -387,7 +389,7 @@ long postcopy_shared_fill(struct postcopy_region *region,
 		written = vfs_iter_write(region->shared.file, &iter, &pos, 0);
 		if (written < (ssize_t)PAGE_SIZE)
 			break;
-		/* A page that is written in part stays missing. */
+		/* A page that was written in part stays missing. */
 		written >>= PAGE_SHIFT;
 		*nr_filled += postcopy_pages_mark(region, index, written);
 		index += written;
@@ -402,7 +404,7 @@ long postcopy_shared_fill(struct postcopy_region *region,
 }
 
 /**
- * postcopy_shared_punch() - drop what has been written to missing pages
+ * postcopy_shared_punch() - punch holes where pages are missing
  * @region: shared
  * @first: index of the first page, all of which the caller has claimed
  * @nr: pages
@@ -417,7 +419,7 @@ long postcopy_shared_punch(struct postcopy_region *region, unsigned long first,
 	long ret;
 
 	for (; (run = shared_missing_run(region, &first, end)); first += run) {
-		/* There may be as many runs as pages. */
+		/* There may be a run for every other page. */
 		if (fatal_signal_pending(current))
 			return -EINTR;
 		ret = shared_gate(region);
@@ -435,7 +437,7 @@ long postcopy_shared_punch(struct postcopy_region *region, unsigned long first,
 }
 
 /**
- * postcopy_shared_unmap() - pages are no longer mapped, by anybody
+ * postcopy_shared_unmap() - unmap pages in every process
  * @region: shared
  * @first: index of the first page
  * @nr: pages
@@ -446,8 +448,8 @@ void postcopy_shared_unmap(struct postcopy_region *region, unsigned long first,
 			   unsigned long nr)
 {
 	/*
-	 * Entries for pages lost to a memory error go only with private copies, which nobody can
-	 * have but of a memfd.
+	 * even_cows: only with it are the entries of pages lost to a memory error removed. It
+	 * would drop private copies as well, which only a memfd can have.
 	 */
 	unmap_mapping_range(region->shared.file->f_mapping,
 			    (loff_t)(region->shared.first + first) << PAGE_SHIFT,
@@ -455,8 +457,9 @@ void postcopy_shared_unmap(struct postcopy_region *region, unsigned long first,
 }
 
 /*
- * Give all of the region's VMAs in a process back to shmem. In a process that was not
- * forked to the end some of what is found are its parent's VMAs; see shared_next_mm().
+ * Give all of the region's VMAs in a process back to shmem. If the fork of a process has
+ * failed half way, some of the VMAs found in it are its parent's. check_stable_address_space()
+ * tells; see also shared_next_mm().
  */
 static int shared_convert_mm(struct postcopy_region *region, struct mm_struct *mm)
 {
@@ -484,8 +487,9 @@ out:
 }
 
 /*
- * A process that maps the region and is alive, with a reference. One whose fork has failed,
- * or that the OOM reaper is at, keeps our vm_ops for the rest of its life: it runs no more.
+ * Find a process that maps the region and is alive. Returns its memory with a reference. A
+ * process whose fork has failed, or which the OOM reaper unmaps, keeps our vm_ops: it never
+ * runs again.
  */
 static struct mm_struct *shared_next_mm(struct postcopy_region *region)
 {
@@ -507,9 +511,9 @@ static struct mm_struct *shared_next_mm(struct postcopy_region *region)
  * postcopy_shared_convert() - a shared region becomes plain shared memory
  * @region: all of whose pages are present; the caller has claimed them
  *
- * Context: sleeps; takes mmap_lock of every process that maps it.
+ * Context: sleeps; takes mmap_lock of every process that maps the region.
  * Return: 0, ESRCH, or EINTR: a fatal signal came; the region is converted all
- * the same, but some processes keep vm_ops that call shmem's.
+ * the same, but some processes keep our vm_ops, which call shmem's.
  */
 int postcopy_shared_convert(struct postcopy_region *region)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Tracepoints: what happens to pages and who waits for them. Offsets are those of
- * the RAM image, in bytes, as everywhere in the interface. They cost nothing
- * while nobody looks. Documentation/observing.rst has examples.
+ * Tracepoints: what happens to pages, and which threads wait for them. Offsets are
+ * bytes of the RAM image, as everywhere in the interface. A tracepoint that is off
+ * costs nothing. Documentation/observing.rst has examples.
  */
 #undef TRACE_SYSTEM
 #define TRACE_SYSTEM postcopy
@@ -37,7 +37,7 @@ TRACE_EVENT(postcopy_fault,
 		  __entry->nowait)
 );
 
-/* It no longer waits: the page is there, or a signal or the policy came first. */
+/* The thread no longer waits: the page is present, a signal came, or a limit was reached. */
 TRACE_EVENT(postcopy_wake,
 	TP_PROTO(struct postcopy_region *region, unsigned long index, u64 wait_ns),
 	TP_ARGS(region, index, wait_ns),
@@ -55,7 +55,7 @@ TRACE_EVENT(postcopy_wake,
 		  __entry->region, __entry->offset, __entry->wait_ns)
 );
 
-/* nr_changed: how many of the pages were not so before. */
+/* nr_changed: how many of the pages were in another state before. */
 DECLARE_EVENT_CLASS(postcopy_pages,
 	TP_PROTO(struct postcopy_region *region, unsigned long first, unsigned long nr,
 		 unsigned long nr_changed),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The VMAs of private regions: mmap() of a context, and what the core tells us
- * afterwards.
+ * The VMAs of private regions: mmap() of a context, and the core's calls when VMAs
+ * change.
  *
  * A private region is a private mapping of /dev/zero whose vm_ops are ours
  * until it is converted. Every VMA with our vm_ops holds a reference on its
@@ -14,8 +14,8 @@
  *		region raise SIGBUS
  *	mremap that moves	refused: EOPNOTSUPP, nothing changed
  *	fork	the child has what was present in the owner, copy-on-write;
- *		anything else raises SIGBUS there, see child.c
- * Two regions are never merged, each has a file of its own.
+ *		other pages raise SIGBUS in the child, see child.c
+ * Two regions are never merged, because each has a file of its own.
  */
 #include <linux/file.h>
 #include <linux/mm.h>
@@ -52,8 +52,8 @@ static int private_mremap(struct vm_area_struct *vma)
 }
 
 /*
- * There is nothing to map around a fault; but without this method the core
- * would not let ->fault run under the per-VMA lock.
+ * There is nothing to map around a fault. But without this method the core
+ * would not call ->fault under the per-VMA lock.
  */
 static vm_fault_t private_map_pages(struct vm_fault *vmf, pgoff_t start,
 				    pgoff_t end)
@@ -102,14 +102,15 @@ int postcopy_mmap_private(struct postcopy_context *context,
 }
 
 /**
- * postcopy_private_vma() - the region's VMA at an address of its owner
+ * postcopy_private_vma() - find the region's VMA at an address in its owner
  * @region: private
  * @address: in its owner
  *
- * Helpers ask for one page after the other, so the last answer is remembered. It holds
- * until mmap_lock has been held for writing: munmap takes a VMA away with the lock held
- * for writing, but tells us (->close) only when it has given it to readers. ->close then
- * makes it forgotten, so that it does not matter that generations are only 32 bits.
+ * Helpers fill one page after the other, so this remembers the last VMA. It is good until
+ * mmap_lock has been held for writing. Forgetting it in ->close would not be enough: munmap
+ * removes a VMA with the lock held for writing, but calls ->close only after it has let
+ * readers in. ->close forgets it too, so that it does not matter that generations have only
+ * 32 bits.
  *
  * Context: mmap_lock of the owner is held for reading.
  * Return: the VMA, valid as long as mmap_lock is held, or NULL.
@@ -122,7 +123,7 @@ struct vm_area_struct *postcopy_private_vma(struct postcopy_region *region,
 	struct vm_area_struct *vma;
 
 	mmap_assert_locked(region->mm);
-	/* Others may be storing, but all of this generation; the VMA comes first. */
+	/* Other readers may store meanwhile, but the same generation, and the VMA first. */
 	if (counted && smp_load_acquire(&region->last_vma.generation) == generation) {
 		vma = READ_ONCE(region->last_vma.vma);
 		if (vma && address >= vma->vm_start && address < vma->vm_end)
@@ -140,10 +141,10 @@ struct vm_area_struct *postcopy_private_vma(struct postcopy_region *region,
 }
 
 /**
- * postcopy_private_next_vma() - the region's VMAs in its owner, one by one
+ * postcopy_private_next_vma() - find the region's next VMA in its owner
  * @region: private
- * @address: the VMA ends above it
- * @end: and starts below this
+ * @address: the VMA ends above this address
+ * @end: the VMA starts below this address
  *
  * Context: mmap_lock of the owner is held.
  * Return: the first such VMA, or NULL.
