@@ -129,46 +129,6 @@ static long helper_region_convert(void *object, union postcopy_ioctl_arg *arg,
 	return postcopy_region_convert(helper->region, &arg->region_convert);
 }
 
-static long helper_pages_fill(void *object, union postcopy_ioctl_arg *arg,
-			      void __user *uarg)
-{
-	struct postcopy_helper *helper = object;
-
-	return postcopy_pages_fill(helper->region, &arg->pages_fill);
-}
-
-static long helper_pages_zero(void *object, union postcopy_ioctl_arg *arg,
-			      void __user *uarg)
-{
-	struct postcopy_helper *helper = object;
-
-	return postcopy_pages_zero(helper->region, &arg->pages_zero);
-}
-
-static long helper_pages_present(void *object, union postcopy_ioctl_arg *arg,
-				 void __user *uarg)
-{
-	struct postcopy_helper *helper = object;
-
-	return postcopy_pages_present(helper->region, &arg->pages_present);
-}
-
-static long helper_pages_discard(void *object, union postcopy_ioctl_arg *arg,
-				 void __user *uarg)
-{
-	struct postcopy_helper *helper = object;
-
-	return postcopy_pages_discard(helper->region, &arg->pages_discard);
-}
-
-static long helper_pages_poison(void *object, union postcopy_ioctl_arg *arg,
-				void __user *uarg)
-{
-	struct postcopy_helper *helper = object;
-
-	return postcopy_pages_poison(helper->region, &arg->pages_poison);
-}
-
 static long helper_region_policy(void *object, union postcopy_ioctl_arg *arg,
 				 void __user *uarg)
 {
@@ -179,13 +139,22 @@ static long helper_region_policy(void *object, union postcopy_ioctl_arg *arg,
 	return postcopy_region_policy(helper->region, &arg->region_policy);
 }
 
-static long helper_pages_query(void *object, union postcopy_ioctl_arg *arg,
-			       void __user *uarg)
-{
-	struct postcopy_helper *helper = object;
-
-	return postcopy_pages_query(helper->region, &arg->pages_query);
+/* The handler of an ioctl that needs nothing but the helper's region. */
+#define HELPER_PAGES_IOCTL(_name)						\
+static long helper_##_name(void *object, union postcopy_ioctl_arg *arg,		\
+			   void __user *uarg)					\
+{										\
+	struct postcopy_helper *helper = object;				\
+										\
+	return postcopy_##_name(helper->region, &arg->_name);			\
 }
+
+HELPER_PAGES_IOCTL(pages_fill)
+HELPER_PAGES_IOCTL(pages_zero)
+HELPER_PAGES_IOCTL(pages_present)
+HELPER_PAGES_IOCTL(pages_discard)
+HELPER_PAGES_IOCTL(pages_poison)
+HELPER_PAGES_IOCTL(pages_query)
 
 static long helper_exchange(void *object, union postcopy_ioctl_arg *arg,
 			    void __user *uarg)
