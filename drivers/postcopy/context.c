@@ -347,7 +347,7 @@ static const struct postcopy_ioctl context_ioctls[] = {
 		.min_size = offsetofend(struct postcopy_context_backing, reserved),
 		.size = sizeof(struct postcopy_context_backing),
 		.run = context_backing,
-		/* No out_* members; and EFAULT must not be returned for what was done. */
+		/* Nothing to copy out, so a call that succeeded cannot fail afterwards. */
 		.copies_out = true,
 	},
 };

@@ -15,7 +15,7 @@
 /**
  * struct postcopy_install - new pages on their way into a page table
  * @pages: for each slot a page that is allocated and not mapped yet, or NULL
- * @src: for each slot what migrate_vma_pages() reads and writes
+ * @src: for each slot the element that migrate_vma_pages() reads and writes
  * @dst: same
  * @nr_slots: length of the three arrays
  * @memory: the arrays, if there is more than one slot

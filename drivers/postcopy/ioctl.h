@@ -33,7 +33,7 @@ union postcopy_ioctl_arg {
  * @min_size: size of the struct's first version
  * @size: size of the struct's version that this kernel knows
  * @run: does it; may sleep; @uarg is for entries that copy out themselves
- * @copies_out: @run copies out what there is to copy
+ * @copies_out: @run copies the struct out itself, or it has nothing to copy out
  */
 struct postcopy_ioctl {
 	unsigned int cmd;

@@ -65,11 +65,11 @@ static DEFINE_XARRAY(limits_users);
 static DEFINE_MUTEX(limits_mutex);
 
 /**
- * postcopy_limits_admit() - may the user have another region? Then count it
+ * postcopy_limits_admit() - count another region of a user, if the limits allow it
  * @uid: the user
  * @nr_pages: the region's size
  *
- * What is counted is for postcopy_limits_release().
+ * A region that was counted needs postcopy_limits_release() later.
  *
  * Context: may sleep.
  * Return: 0, EFBIG, EDQUOT, ENOMEM.

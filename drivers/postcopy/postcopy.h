@@ -5,8 +5,8 @@
  * References
  *	VMA, helper fd, waiting fault, table -> region -> context -> module
  * A context's file holds a reference on it, too. So the module stays loaded as
- * long as any thread may sleep in its text. Threads that are only on their way
- * out are what synchronize_rcu_tasks() in main.c waits for.
+ * long as any thread may sleep in its text. synchronize_rcu_tasks() in main.c waits
+ * for threads that are only on their way out.
  *
  * Lock order, outermost first
  *	claim on page indexes (claim.c)
@@ -134,7 +134,7 @@ struct postcopy_limits {
 	bool kernel_faults;	/* set once: may kernel-mode accesses wait? */
 };
 
-/* What REGION_INFO counts. Only ever rise; no lock. */
+/* Counters for REGION_INFO. They only ever rise; no lock. */
 struct postcopy_counters {
 	atomic64_t faults;
 	atomic64_t requests;

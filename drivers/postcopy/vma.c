@@ -13,8 +13,8 @@
  *	mremap that shrinks or grows in place	yes; pages past the end of the
  *		region raise SIGBUS
  *	mremap that moves	refused: EOPNOTSUPP, nothing changed
- *	fork	the child has what was present in the owner, copy-on-write;
- *		other pages raise SIGBUS in the child, see child.c
+ *	fork	the child has the pages that were present in the owner,
+ *		copy-on-write; other pages raise SIGBUS in it, see child.c
  * Two regions are never merged, because each has a file of its own.
  */
 #include <linux/file.h>
