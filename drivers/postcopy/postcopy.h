@@ -81,7 +81,10 @@ struct postcopy_stash {
 	struct delayed_work look;
 };
 
-/* The VMA that was last looked up in the owner of a private region, see vma.c */
+/*
+ * The VMA that was last looked up in the owner of a private region, see vma.c. Threads
+ * that hold the owner's mmap_lock for reading write it, all of them the same generation.
+ */
 struct postcopy_last_vma {
 	struct vm_area_struct *vma;
 	unsigned int generation;	/* of the owner's mmap_lock */
