@@ -6,16 +6,23 @@
 # totals.
 #
 # usage: test.sh [--kernel KERNEL|--debug] [NAME]...
-#	--debug	only on the kernels of debug-kernel.sh, but there all test programs
+#	--debug	only on the debug kernels, but there all test programs
 #
-# STRESS_SECONDS and SEED are passed on to selftests/postcopy/stress_test.c.
+# STRESS_SECONDS and SEED are passed on to selftests/postcopy/stress_test.c, ACCEL to
+# selftests/qemu/accel.sh.
+#
+# Each part is run once. Its verdict is its TAP and its exit status. Only vm.sh starts
+# again, when the emulator has ended its VM: such a run is void, void runs are counted,
+# and too many of them are a failure (selftests/qemu/emulator.sh).
 
 set -u
 cd "$(dirname "$0")/.." || exit 1
+# shellcheck source=selftests/qemu/emulator.sh
+. selftests/qemu/emulator.sh
 
 kernels="6.1 6.12"
 debug_kernels="debug kcsan"
-# KCSAN on an emulated processor is slow: in a run of everything, what races most.
+# KCSAN on an emulated processor is slow. A run of everything takes only the programs that race most.
 kcsan_names="fault helper discard convert shared stress"
 chosen=
 case ${1-} in
@@ -40,21 +47,33 @@ names=("$@")
 [ $# -eq 0 ] || [ "$chosen" ] || debug_kernels=
 everything=
 [ $# -gt 0 ] || everything=y
-# Seconds for one VM
-timeout=${VM_TIMEOUT:-480}
 results=build/results
 all=$results/all.tap
-# What is said of a VM that did not
-vm_died=the_vm_runs_to_the_end
+times=$results/times
 
 scripts/setup.sh test || exit 1
 rm -rf "$results"
 mkdir -p "$results"
 : > "$all"
+: > "$times"
+# vm.sh adds a line to it for each void run.
+export VM_VOIDS=$PWD/$results/voids
+: > "$VM_VOIDS"
 
 say()
 {
 	echo "$*" | tee -a "$all"
+}
+
+# timed PART COMMAND... - runs it and notes how long it took
+timed()
+{
+	local part=$1 start=$EPOCHREALTIME status=0
+	shift
+
+	"$@" || status=$?
+	printf '%s %s\n' "$(((${EPOCHREALTIME/./} - ${start/./}) / 1000))" "$part" >> "$times"
+	return "$status"
 }
 
 # check NAME COMMAND... - one test that is a command
@@ -63,7 +82,7 @@ check()
 	local name=$1
 	shift
 
-	if "$@" > "$results/$name.log" 2>&1; then
+	if VM_NAME=$name timed "$name" "$@" > "$results/$name.log" 2>&1; then
 		say "ok - $name"
 		return 0
 	fi
@@ -72,12 +91,16 @@ check()
 	return 1
 }
 
+# build_module KERNEL - a warning fails the build. modpost warns without failing it.
 build_module()
 {
-	make modules KERNEL="$1" W=1 && ! grep -E 'warning:|WARNING:' "$results/build.module_for_$1.log"
+	local log=$results/module-$1.log
+
+	make modules KERNEL="$1" W=1 > "$log" 2>&1 || { cat "$log"; return 1; }
+	! grep -E 'warning:|WARNING:' "$log"
 }
 
-# Ten minutes of random work in a run of everything, most of them where errors show.
+# A run of everything has ten minutes of random work, most of it where errors show best.
 stress_seconds()
 {
 	case $1 in
@@ -86,70 +109,73 @@ stress_seconds()
 	esac
 }
 
-# run_vm KERNEL PART NAME... - some tests in one VM, into $results/KERNEL.PART.tap. A VM
-# that died or was killed has not said how many tests are missing: one failure. What was
-# said before vm.sh had to start again does not count.
+# run_vm KERNEL PART NAME... - run.sh with these tests in a VM; its output is in
+# $results/vm-KERNEL.PART/output
 run_vm()
 {
-	local kernel=$1 part=$2 log=$results/$1.$2.log status
+	local kernel=$1 part=$2
 	shift 2
 	# Memory policy needs two nodes.
-	local mem=4G limit=$timeout append=numa=fake=2
-
-	# In it run.sh ends the scenario after 300 s.
-	[ ! -e "selftests/scenarios/$part.sh" ] || limit=${VM_TIMEOUT:-400}
+	local mem=4G limit=480 append=numa=fake=2
 	local -a environment=("STRESS_SECONDS=$(stress_seconds "$kernel")" "SEED=${SEED-}")
 
+	# run.sh ends a scenario after 300 s.
+	[ ! -e "selftests/scenarios/$part.sh" ] || limit=400
 	case $kernel in
 	debug|kcsan)
 		# kmemleak reads all of the memory after each program.
 		mem=1536M
-		limit=${VM_TIMEOUT:-3000}
-		# KCSAN warns of everybody's races; which are ours, run.sh decides.
+		limit=3000
+		# KCSAN reports races of the whole kernel. run.sh picks those of the module.
 		[ "$kernel" = kcsan ] || append="$append panic_on_warn=1"
 		environment+=("TIMEOUT=${TIMEOUT:-400}")
 		;;
 	esac
-	selftests/qemu/vm.sh --kernel "$kernel" --mem "$mem" --timeout "$limit" \
-		--append "$append" --out "$results/vm-$kernel.$part" -- env "${environment[@]}" \
+	VM_NAME=$kernel/$part selftests/qemu/vm.sh --kernel "$kernel" --mem "$mem" \
+		--timeout "${VM_TIMEOUT:-$limit}" --append "$append" --out "$results/vm-$kernel.$part" -- \
+		env "${environment[@]}" \
 		selftests/run.sh "build/$kernel/drivers/postcopy/postcopy.ko" "$@" \
-		2>&1 | sed -u "s/^\(not ok\|ok\) - /\1 - $kernel: /" | tee "$log"
-	status=${PIPESTATUS[0]}
-	if ! grep -qx '# end' "$log"; then
-		echo "not ok - $kernel: $part: $vm_died (status $status)" | tee -a "$log"
-	fi
-	awk '/^# vm.sh: .* starting again/ { n = 0 } { line[n++] = $0 }
-		END { for (i = 0; i < n; i++) print line[i] }' "$log" > "${log%.log}.tap"
+		> "$results/$kernel.$part.log" 2>&1
 }
 
-# run_part KERNEL PART NAME... - the same as often as it takes, and what counts of it.
-# A scenario is timing, an emulator with known faults and a nested guest: one that fails
-# is tried once more, and whatever it was, up to nine times if the VM died without a word
-# (with guests in it one in two does in a minute or two); that is said to be flaky. Not if
-# a byte was wrong or the module is in what the kernel complains of: that is never a
-# matter of luck.
+# judge KERNEL PART STATUS - what a part's exit status says that its TAP does not
+judge()
+{
+	local kernel=$1 part=$2 status=$3 tap=$results/$1.$2.tap plan count failed
+
+	plan=$(sed -n 's/^1\.\.\([0-9]*\)$/\1/p' "$tap")
+	count=$(grep -cE '^(not )?ok ' "$tap")
+	failed=$(grep -c '^not ok ' "$tap")
+	case $status in
+	0|1)
+		# A line that was lost on the serial port must not be a test that passed.
+		if [ "${plan:-none}" != "$count" ]; then
+			echo "not ok - $kernel: $part: prints_each_verdict (plan ${plan:-none}, $count printed)"
+		elif [ "$status" -ne 0 ] && [ "$failed" -eq 0 ]; then
+			echo "not ok - $kernel: $part: exits_with_0 (status $status)"
+		fi
+		return
+		;;
+	"$emulator_void_status") echo "not ok - $kernel: $part: could_not_be_run (too many void runs in a row)" ;;
+	124) echo "not ok - $kernel: $part: ends_in_time" ;;
+	125) echo "not ok - $kernel: $part: the_vm_runs_to_the_end" ;;
+	*) echo "not ok - $kernel: $part: exits_with_0 (status $status)" ;;
+	esac
+	# The end of the console, or why there was none
+	tail -n 70 "$results/$kernel.$part.log" | sed 's/^\(# \)\?/# /'
+}
+
+# run_part KERNEL PART NAME... - some tests in one VM
 run_part()
 {
-	local kernel=$1 part=$2 tap=$results/$1.$2.tap failures=1 deaths=9 try
+	local kernel=$1 part=$2 tap=$results/$1.$2.tap status=0
 	shift 2
 
-	[ ! -e "selftests/scenarios/$part.sh" ] || failures=2
 	echo "# $kernel: $part"
-	for ((try = 1; ; try++)); do
-		run_vm "$kernel" "$part" "$@" > /dev/null
-		grep -q '^not ok' "$tap" || break
-		if grep -q "$vm_died" "$tap"; then
-			[ "$((deaths--))" -gt 0 ] || break
-		else
-			[ "$((--failures))" -gt 0 ] || break
-		fi
-		! grep -qE 'wrong bytes [1-9]|wrong page|digest.*(differ|mismatch)' "$tap" || break
-		grep -q "died of QEMU's emulation$" "$tap" || ! grep -q '\[postcopy\]' "$tap" || break
-		sed 's/^/# /' "$tap"
-		mv "$results/vm-$kernel.$part" "$results/vm-$kernel.$part.$try"
-		echo "# FLAKY $kernel: $part: try $try is void, once more"
-	done
-	tee -a "$all" < "$tap"
+	timed "$kernel: $part" run_vm "$kernel" "$part" "$@" || status=$?
+	sed "s/^\(not ok\|ok\) - /\1 - $kernel: /" "$results/vm-$kernel.$part/output" > "$tap" 2>/dev/null
+	judge "$kernel" "$part" "$status" >> "$tap"
+	grep -v '^1\.\.' "$tap" | tee -a "$all"
 }
 
 # All programs in one VM, each scenario in one of its own.
@@ -172,6 +198,71 @@ run_kernel()
 	done
 }
 
+# umig's tests name themselves in comments ("# pull.sh: 12 s"), which become rows of the table.
+run_umig()
+{
+	local tap=$results/umig.tap status=0
+
+	TIMES=$PWD/$times make -s -C tools/umig check > "$tap" 2>&1 || status=$?
+	sed -nE 's/^(not ok|ok) ([0-9]+ )?(- )?(.*)/\1 - umig: \4/p; /^#/p' "$tap" | tee -a "$all"
+	if [ "$status" -ne 0 ] && ! grep -q '^not ok' "$tap"; then
+		tail -n 40 "$tap" | sed 's/^/# /'
+		say "not ok - umig: check (status $status)"
+	fi
+}
+
+# One row for each part that took a second or more
+show_times()
+{
+	echo "# Where the time went:"
+	echo "#   seconds   void  of them void  part"
+	awk -v voids="$VM_VOIDS" '
+	BEGIN {
+		while ((getline line < voids) > 0) {
+			split(line, word, " ")
+			sub("/", ": ", word[1])
+			number[word[1]]++
+			lost[word[1]] += word[3]
+		}
+	}
+	{
+		ms = $1
+		part = substr($0, length(ms) + 2)
+		total += ms
+		nr += number[part]
+		all_lost += lost[part]
+		if (ms < 1000)
+			rest += ms
+		else
+			row(ms, number[part], lost[part], part)
+	}
+	END {
+		row(rest, 0, 0, "everything shorter than a second")
+		row(total, nr, all_lost, "together")
+	}
+	function row(ms, nr, seconds, part) {
+		printf "#   %7.1f  %5d  %10d s  %s\n", ms / 1000, nr, seconds, part
+	}' "$times"
+}
+
+# The void runs, by fault and by part; more than a run of everything usually has fail it.
+count_voids()
+{
+	local nr
+
+	nr=$(wc -l < "$VM_VOIDS")
+	say "# void: $nr runs, by fault:$(awk '{ n[$2]++ } END { for (f in n) printf " %s %d", f, n[f] }' "$VM_VOIDS")"
+	[ "$nr" -eq 0 ] || awk '{ n[$1 " " $2]++ } END { for (f in n) print "#   " f " " n[f] }' "$VM_VOIDS" | sort
+	[ "$nr" -le "$emulator_voids_allowed" ] ||
+		say "not ok - no more than $emulator_voids_allowed runs are void ($nr)"
+}
+
+# The probe of /dev/kvm takes seconds, so it is made once.
+image=$(scripts/kernel.sh 6.12 image) && ACCEL=$(selftests/qemu/accel.sh "$image" 2> "$results/accel") ||
+	{ cat "$results/accel"; exit 1; }
+export ACCEL
+sed 's/^accel.sh: /# test VMs: /' "$results/accel"
+
 for kernel in $debug_kernels; do
 	check "build.kernel_$kernel" scripts/debug-kernel.sh "$kernel"
 done
@@ -189,7 +280,7 @@ for kernel in $kernels; do
 	fi
 done
 
-# No scenarios: there is no KVM in these kernels.
+# The debug kernels have no KVM, so they run no scenarios.
 for kernel in $debug_kernels; do
 	[ -e "build/$kernel/drivers/postcopy/postcopy.ko" ] || continue
 	if [ -z "$everything" ]; then
@@ -210,24 +301,16 @@ if [ "$everything" ] && [ -z "$chosen" ]; then
 fi
 
 if [ "$everything" ] && [ -z "$chosen" ] && [ -e tools/umig/Makefile ]; then
-	if make -s -C tools/umig check > "$results/umig.tap" 2>&1; then
-		status=0
-	else
-		status=$?
-	fi
-	sed -nE 's/^(not ok|ok) ([0-9]+ )?(- )?(.*)/\1 - umig: \4/p; /^#/p' "$results/umig.tap" |
-		tee -a "$all"
-	if [ "$status" -ne 0 ] && ! grep -q '^not ok' "$results/umig.tap"; then
-		tail -n 40 "$results/umig.tap" | sed 's/^/# /'
-		say "not ok - umig: check (status $status)"
-	fi
+	run_umig
 fi
 
+show_times
+count_voids
 failed=$(grep -c '^not ok' "$all")
 skipped=$(grep -cE '^ok .*# *SKIP' "$all")
 passed=$(($(grep -c '^ok' "$all") - skipped))
 if [ "$failed" -gt 0 ]; then
-	echo "# What failed, with what was printed before it:"
+	echo "# Failures, each with the lines before it:"
 	grep -B 15 '^not ok' "$all" | sed 's/^\(# \)\?/# /'
 fi
 echo "$passed passed, $failed failed, $skipped skipped"

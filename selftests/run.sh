@@ -7,35 +7,29 @@
 # usage: run.sh MODULE NAME...
 #	STRESS_SECONDS, SEED: see selftests/postcopy/stress_test.c
 #
-# A test program stands in build/selftests/, prints TAP (kselftest) and may leave
-# nothing behind: after it the module must unload. Scenario scripts are
-# selftests/scenarios/NAME.sh; one that prints no TAP is judged by its exit status,
-# 4 is skipped. After each program the kernel log is read, and a complaint in it
-# fails the program.
+# A test program is a file in build/selftests/ and prints TAP (kselftest). When it has
+# ended, the module must unload. Scenarios are selftests/scenarios/NAME.sh. A program
+# or scenario that prints no TAP is judged by its exit status; 4 means skipped. After
+# each program the kernel log is read, and a complaint in it fails the program.
+#
+# The exit status is 0, 1 if a test failed, or 123 if the run is void: see emulator.sh.
 
 set -u
 cd "$(dirname "$0")/.." || exit 1
+# shellcheck source=selftests/qemu/emulator.sh
+. selftests/qemu/emulator.sh
 
 module=$1
 shift
-# Seconds: a scenario boots guests inside the guest, beside a second test VM.
+# In seconds. A scenario boots guests inside the guest.
 program_timeout=${TIMEOUT:-150}
 scenario_timeout=${TIMEOUT:-300}
 log=$(mktemp -d /tmp/run.XXXXXX)
 failed=0
+verdicts=0
 export STRESS_SECONDS=${STRESS_SECONDS:-30}
 # For tests that unload it themselves
 export POSTCOPY_MODULE=$PWD/$module
-
-# What the kernel says when something is wrong with it, whoever did it. Nothing that is part of a
-# function's name: that may stand in a stack trace.
-complaints='WARNING:|BUG:|BUG at|Oops|general protection|KASAN|KCSAN|UBSAN|KFENCE|suspected memory leaks'
-complaints="$complaints|possible (recursive|circular)|lockdep is turned off|lock held when|suspicious RCU|rcu.*detected .*stall"
-complaints="$complaints|INFO: task|blocked for more than|soft lockup|hard LOCKUP"
-complaints="$complaints|Bad page|Bad rss-counter|bad page map|refcount_t|scheduling while atomic"
-complaints="$complaints|sleeping function|unable to handle"
-# A TCG guest's clock is no better than its host's scheduler.
-harmless='clocksource|hrtimer: interrupt took|loading out-of-tree|module verification failed'
 
 # timeout_of PROGRAM
 timeout_of()
@@ -47,11 +41,13 @@ timeout_of()
 	esac
 }
 
+# verdict ok|"not ok" NAME
 verdict()
 {
 	case $1 in
 	not*) failed=$((failed + 1)) ;;
 	esac
+	verdicts=$((verdicts + 1))
 	echo "$1 - $2"
 }
 
@@ -74,28 +70,23 @@ unload()
 	return 1
 }
 
-# What KCSAN says of races in which the module has no part is not for us to mend.
-own_races()
-{
-	awk '
-	/BUG: KCSAN:/ { held = 1; text = "" }
-	!held { print; next }
-	{ text = text $0 "\n"; ours = ours || /\[postcopy\]/ }
-	/={20}/ { if (ours) printf "%s", text; held = ours = 0 }'
-}
-
+# kernel_log - succeeds if there is no complaint in it; ends the run if the emulator is to blame
 kernel_log()
 {
-	dmesg -c | own_races > "$log/dmesg"
-	grep -vE "$harmless" "$log/dmesg" | grep -m 1 -E -A 60 "$complaints" > "$log/complaint"
-	[ ! -s "$log/complaint" ] || {
-		sed 's/^/# /' "$log/complaint"
-		return 1
-	}
+	local fault
+
+	dmesg -c > "$log/dmesg"
+	first_complaint "$log/dmesg" 60 > "$log/complaint" || return 0
+	sed 's/^/# /' "$log/complaint"
+	first_complaint "$log/dmesg" 200 > "$log/complaint"
+	! fault=$(emulator_complaint_fault "$log/complaint") ||
+		emulator_void "$fault" "the kernel log shows it"
+	return 1
 }
 
-# Memory that nothing points to any more, on a kernel with kmemleak. It does not look at
-# objects younger than 5 s, and what one scan finds may have been moving: the second tells.
+# leaks - succeeds if kmemleak, on a kernel that has it, finds no memory without a pointer to it.
+# kmemleak ignores objects younger than 5 s. A pointer that moves during the first scan is missed,
+# so only a second scan is believed.
 leaks()
 {
 	local file=/sys/kernel/debug/kmemleak
@@ -112,7 +103,7 @@ leaks()
 	[ ! -s "$log/leaks" ]
 }
 
-# The program's own TAP under its own name
+# pass_on NAME - a filter: a program's TAP, line by line, with the program's name in front
 pass_on()
 {
 	awk -v name="$1" '
@@ -123,15 +114,17 @@ pass_on()
 		if (index($0, name ".") != 1)
 			$0 = name "." $0
 		print verdict " - " $0
+		fflush()
 		next
 	}
 	/^#  RUN|^#  *OK  |^# PASSED|^# Totals|^TAP |^[0-9]+\.\.|^# Starting/ { next }
 	/^#/ { print; next }
-	{ print "# " $0 }' "$log/output"
+	{ print "# " $0 }'
 }
 
-# A test is ended after 60 s: before that, where its processes are, so that one that hangs can be
-# told from one that is slow. Not by ps, which reads command lines: for that it needs the mmap_lock.
+# A test is ended after 60 s. This says before that where its processes are, so that a test that
+# hangs can be told from one that is slow. ps is of no use here: it reads command lines and needs
+# the mmap_lock for that.
 tell_who_is_stuck()
 {
 	local dir name up stat task told=' '
@@ -144,7 +137,7 @@ tell_who_is_stuck()
 				continue
 			fi
 			stat=$(< "$dir/stat")
-			# What follows the name, which may have blanks; the 20th is the start.
+			# The fields after the name, which may have blanks in it; the 20th is the start.
 			read -r -a stat <<< "${stat##*) }"
 			[ $((${up%.*} - stat[19] / 100)) -ge 35 ] || continue
 			told="$told$dir "
@@ -157,9 +150,10 @@ tell_who_is_stuck()
 	done
 }
 
+# Each line is passed on at once: a test that failed before the VM died has failed.
 run_one()
 {
-	local name=$1 timeout=$2 status plan count watcher start=$SECONDS
+	local name=$1 timeout=$2 status plan count watcher program start=$SECONDS
 	shift 2
 
 	load > "$log/output" 2>&1 || {
@@ -170,14 +164,19 @@ run_one()
 	}
 	tell_who_is_stuck > "$log/stuck" 2>/dev/null &
 	watcher=$!
-	timeout -k 5 "$timeout" "$@" > "$log/output" 2>&1 < /dev/null
+	# Into a file: of a pipe, a process that outlives the program would hold the other end.
+	: > "$log/output"
+	timeout -k 5 "$timeout" "$@" > "$log/output" 2>&1 < /dev/null &
+	program=$!
+	tail -n +1 -s 0.1 --pid="$program" -f "$log/output" | pass_on "$name" | tee "$log/tap"
+	wait "$program"
 	status=$?
 	{ kill "$watcher"; wait "$watcher"; } 2>/dev/null
-	pass_on "$name" > "$log/tap"
-	cat "$log/tap"
+	[ "$status" -ne "$emulator_void_status" ] || exit "$status"
 	failed=$((failed + $(grep -c '^not ok' "$log/tap")))
 
 	count=$(grep -cE '^(not )?ok ' "$log/tap")
+	verdicts=$((verdicts + count))
 	plan=$(sed -n 's/^1\.\.\([0-9]*\).*/\1/p' "$log/output" | head -n 1)
 	if [ "$status" -eq 4 ] && [ "$count" -eq 0 ]; then
 		verdict ok "$name # SKIP $(tail -n 1 "$log/output")"
@@ -214,8 +213,7 @@ run_one()
 	echo "# $name: $((SECONDS - start)) s"
 }
 
-# KVM rewrites its code for the first and the last virtual machine: see kvm_hold.c. None is the
-# first as long as there is this one.
+# KVM rewrites its code for the first and the last virtual machine: see kvm_hold.c.
 if modprobe -q kvm_amd || modprobe -q kvm_intel; then
 	selftests/qemu/kvm_hold > "$log/kvm_hold" 2>&1 &
 	timeout 20 sh -c "until grep -q ready '$log/kvm_hold'; do sleep 0.05; done"
@@ -226,6 +224,7 @@ kcsan=/sys/kernel/debug/kcsan
 dmesg -C
 [ ! -w /sys/kernel/debug/kmemleak ] || leaks > /dev/null
 for name; do
+	[ "$name" != kvm ] || emulator_guests_run
 	if [ -x "build/selftests/${name}_test" ]; then
 		run_one "$name" "$(timeout_of "$name")" "build/selftests/${name}_test"
 	elif [ -x "selftests/scenarios/$name.sh" ]; then
@@ -234,7 +233,7 @@ for name; do
 		verdict "not ok" "$name.exists"
 	fi
 done
-# Races that nobody looked for are not found.
+# KCSAN finds no race if it does not watch anything.
 if [ -e "$kcsan" ]; then
 	if [ "$(awk '/^setup_watchpoints:/ { print $2 }' "$kcsan")" -gt 0 ]; then
 		verdict ok kcsan.watches
@@ -242,8 +241,8 @@ if [ -e "$kcsan" ]; then
 		verdict "not ok" kcsan.watches
 	fi
 fi
-# With the module's variables gone, what it forgot to free has no owner. A scan takes some
-# 20 s, so it is one for all programs; which one it was, running them one by one tells.
+# With the module's variables gone, nothing points to memory that it forgot to free. A scan takes
+# some 20 s, so there is one for all programs. Run them one by one to learn which one leaks.
 if [ -e /sys/kernel/debug/kmemleak ]; then
 	if leaks; then
 		verdict ok kmemleak.finds_nothing
@@ -252,5 +251,5 @@ if [ -e /sys/kernel/debug/kmemleak ]; then
 	fi
 fi
 rm -rf "$log"
-echo "# end"
+echo "1..$verdicts"
 [ "$failed" -eq 0 ]

@@ -5,8 +5,10 @@
  *
  * vm.sh packs three things beside it: /modules/NNN, loaded in that order;
  * /command, the working directory and the words of the command, each ended by
- * NUL. /out/started tells vm.sh that the boot is over: what dies before may be
- * tried again.
+ * NUL. /out/started tells vm.sh that the boot is over.
+ *
+ * With vm.probe on the kernel's command line it only says whether this machine's processors
+ * can run guests: see accel.sh.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -321,7 +323,7 @@ static long now_ms(void)
 	return ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
-/* Waits for @woken only, and writes to @wake, of the next processor, 20 times a second. */
+/* Writes to @wake, which the next processor reads, 20 times a second; sleeps in between. */
 static void beat(int cpu, int woken, int wake)
 {
 	struct pollfd fd = { .fd = woken, .events = POLLIN };
@@ -347,10 +349,7 @@ static void beat(int cpu, int woken, int wake)
 }
 
 /*
- * QEMU 7.2's TCG can lose an interrupt of a vCPU that leaves a guest of its own at that moment:
- * cpu_vmexit() changes interrupt_request without the lock under which the others set bits there.
- * If it was the timer's, the vCPU sleeps for ever, unless the next interrupt comes from elsewhere:
- * then both are delivered. So each processor is woken by another all the time.
+ * Wakes each processor from another one all the time: see "lost interrupts" in emulator.sh.
  */
 static void keep_processors_awake(void)
 {
@@ -368,6 +367,21 @@ static void keep_processors_awake(void)
 	}
 }
 
+/* Says what accel.sh looks for in the console's log. */
+static void probe(void)
+{
+	static char info[65536];
+	int fd = open("/proc/cpuinfo", O_RDONLY | O_CLOEXEC);
+	ssize_t len = read(fd, info, sizeof(info) - 1);
+
+	close(fd);
+	if (len > 0 && (strstr(info, " svm") || strstr(info, " vmx")))
+		say("probe: guests can run here");
+	else
+		say("probe: no guests can run here");
+	power_off();
+}
+
 int main(void)
 {
 	struct rlimit core = { RLIM_INFINITY, RLIM_INFINITY };
@@ -378,6 +392,8 @@ int main(void)
 
 	must_mount("proc", "/proc", "proc", 0, NULL);
 	must_mount("devtmpfs", "/dev", "devtmpfs", 0, NULL);
+	if (*kernel_argument("vm.probe"))
+		probe();
 	load_boot_modules();
 	words = read_command();
 	build_root();

@@ -3,10 +3,9 @@
  * Keeps a virtual machine that never runs, so that KVM leaves its code as it is.
  *
  * KVM has static keys: code that it rewrites in place when the first virtual machine comes, when a
- * local APIC is switched on or off by its guest (a second later: among them that of a guest that
- * has just arrived), and when the last one goes. QEMU 7.2's TCG does not always notice that code
- * was rewritten: the CPU may take the breakpoint that stands there for a moment again and again
- * for ever, or die of it. While there is a virtual CPU here whose APIC is off, no key changes.
+ * guest switches its local APIC on or off (a second later: a guest that has just arrived does so),
+ * and when the last virtual machine goes. While there is a virtual CPU here whose APIC is off, no
+ * key changes. Why that matters: see "patching" in emulator.sh.
  *
  * Prints "ready" and stays until it is killed.
  */

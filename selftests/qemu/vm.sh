@@ -6,10 +6,22 @@
 # The guest's root is this machine's root directory, read only over 9p, under a
 # tmpfs: every installed program and this tree are there, and nothing the command
 # does is left behind, except what it writes to /out. init.c is its first process.
-# The exit status is the command's; 124: it took too long; 125: the VM died.
+#
+# The exit status is the command's, or
+#	123	void: each boot ended by a fault of the emulator (emulator.sh decides)
+#	124	the command took too long
+#	125	the VM died, or could not be started
+#
+# A boot that is void is followed by another one. If VM_VOIDS names a file, a line for
+# each void boot is added to it: VM_NAME FAULT SECONDS.
 
 set -euo pipefail
 export PATH="$PATH:/usr/sbin:/sbin"
+
+here=$(cd "$(dirname "$0")" && pwd)
+scripts=$here/../../scripts
+# shellcheck source=selftests/qemu/emulator.sh
+. "$here/emulator.sh"
 
 usage()
 {
@@ -20,18 +32,16 @@ usage()
 	  --modules DIR   DIR/lib/modules/RELEASE has its modules
 	  --smp N         processors (2)
 	  --mem SIZE      memory (2G)
-	  --timeout S     seconds until it is killed (300)
+	  --timeout S     seconds for one boot (300)
 	  --icount        count instructions: the guest's clock advances 1 ns with each
 	  --interactive   connect the terminal
 	  --out DIR       directory that is /out in the guest, for results
 	  --append ARGS   more kernel arguments
-	  --boots N       tries, if QEMU's emulation kills it (4); from the third on with one
-	                  thread for all processors
+	  --boots N       give up when so many boots in a row are void ($emulator_boots)
+	ACCEL=tcg or ACCEL=kvm chooses the accelerator: see accel.sh.
 	END
 }
 
-here=$(cd "$(dirname "$0")" && pwd)
-scripts=$here/../../scripts
 kernel=6.1
 modules=
 smp=2
@@ -41,9 +51,7 @@ icount=
 interactive=
 out=
 append=
-# When QEMU 7.2's TCG runs several vCPUs in threads, Linux 6.12 patching its own code
-# early in boot sometimes dies of it, before init. That is no verdict on anything.
-boots=4
+boots=$emulator_boots
 
 while [ $# -gt 0 ]; do
 	case $1 in
@@ -108,102 +116,110 @@ make_initramfs()
 	(cd "$dir" && find . | cpio --quiet -o -H newc) > "$tmp/initramfs.cpio"
 }
 
+kernel_arguments()
+{
+	local size
+
+	echo loglevel=5 panic=-1 oops=panic log_buf_len=16M mitigations=off audit=0
+	[ "$accel" != tcg ] || emulator_kernel_arguments "$kernel"
+	if [ "$interactive" ]; then
+		# Rows and columns: a serial line does not pass them on.
+		size=$(stty size 2>/dev/null) || size=
+		echo "vm.interactive=${size/ /x}"
+	fi
+	if [ "$modules" ] && [ "$modules" != / ]; then
+		echo "vm.modules=$(cd "$modules" && pwd)/lib/modules"
+	fi
+	echo "$append"
+}
+
+# What is particular to the architecture: program, machine, processor, names of its devices
+machine_x86_64()
+{
+	qemu=(qemu-system-x86_64 -machine pc)
+	console=ttyS0
+	if [ "$icount" ]; then
+		# With fast string instructions each `rep movsb` would count as thousands of
+		# instructions, and a guest would measure nothing but its copies.
+		qemu+=(-cpu "max,-erms,-fsrm")
+	elif [ "$accel" = kvm ]; then
+		qemu+=(-cpu host)
+	else
+		qemu+=(-cpu max)
+	fi
+}
+
 make -s -C "$here" || exit 125
-# There HOME is root's: kernel.sh shall find the same kernels as here.
+accel=tcg
+[ "$icount" ] || accel=$("$here/accel.sh" "$image" 2>"$tmp/accel") || { cat "$tmp/accel" >&2; exit 125; }
+# In the guest HOME is root's: kernel.sh shall find the same kernels as here.
 make_initramfs env "POSTCOPY_CACHE=${POSTCOPY_CACHE:-$HOME/.cache/postcopy}" "$@"
 
-cmdline="console=ttyS0 loglevel=5 panic=-1 oops=panic log_buf_len=16M"
-# TCG keeps a translation of code for each address at which a process has it. With random ones a
-# page of the C library has as many as there were processes, and when it is used for data, each
-# store to it looks through all of them: after 500 s of tests 1.5 ms for each byte, for a minute.
-cmdline="$cmdline nokaslr norandmaps"
-cmdline="$cmdline mitigations=off no_timer_check tsc=nowatchdog audit=0"
-# A vCPU that TCG or its host has left standing for 25 s is no lock-up; a real one ends none
-# of these times, and no test program takes as long.
-cmdline="$cmdline watchdog_thresh=30 rcupdate.rcu_cpu_stall_timeout=60"
-if [ "$interactive" ]; then
-	# Rows and columns: a serial line does not pass them on.
-	size=$(stty size 2>/dev/null) || size=
-	cmdline="$cmdline vm.interactive=${size/ /x}"
-fi
-case $kernel in
-debug|kcsan)
-	# QEMU's tables of interrupt routes are a program that takes longer here than
-	# the 30 s that ACPI gives it, twice: the MP table has them too.
-	cmdline="$cmdline acpi=noirq"
-	;;
-esac
-if [ "$modules" ] && [ "$modules" != / ]; then
-	cmdline="$cmdline vm.modules=$(cd "$modules" && pwd)/lib/modules"
-fi
-
-qemu=(qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -display none
-	-machine pc -m "$mem" -nic none -d cpu_reset -D "$out/reset.log"
-	-kernel "$image" -initrd "$tmp/initramfs.cpio" -append "$cmdline $append"
+machine_x86_64
+qemu+=(-nodefaults -no-user-config -no-reboot -display none
+	-m "$mem" -nic none -d cpu_reset -D "$out/reset.log"
+	-kernel "$image" -initrd "$tmp/initramfs.cpio"
+	-append "console=$console $(kernel_arguments | tr '\n' ' ')"
 	-virtfs "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap"
 	-virtfs "local,path=$out,mount_tag=out,security_model=none"
 	-serial "file:$out/console.log"
 	-chardev "stdio,id=command,signal=off" -serial chardev:command)
 if [ "$icount" ]; then
-	# A guest in which each `rep movsb` counts as thousands of instructions
-	# would measure copies only.
-	accel=tcg,thread=single
-	qemu+=(-icount "shift=0,sleep=off" -smp 1 -cpu "max,-erms,-fsrm")
+	qemu+=(-icount "shift=0,sleep=off" -smp 1)
 else
-	accel=tcg
-	qemu+=(-smp "$smp" -cpu max)
+	qemu+=(-smp "$smp")
 fi
 
-# Ways in which QEMU 7.2's TCG kills a kernel that has done nothing wrong, also after the
-# boot. One vCPU rewrites code and another goes on to see the breakpoint that stood there
-# for a moment: nothing else makes an int3 of a kernel, whoever is in the trace.
-patching_fault='Oops: int3'
-# An interrupt taken between #VMEXIT and STGI, where the GS of the host is not loaded yet:
-# its handler faults until the stack is full. A trace with the module in it is never that.
-stack_faults='stack guard page was hit|corrupted stack end|emulator has spoilt'
-emulator_failed()
+# run_qemu ACCEL - one boot; the command's output is in $out/output as well
+run_qemu()
 {
-	grep -q "$patching_fault" "$out/console.log" || {
-		grep -qE "$stack_faults" "$out/console.log" &&
-			! grep -E -A 200 "$stack_faults" "$out/console.log" | grep -q '\[postcopy\]'
-	}
+	if [ "$interactive" ]; then
+		timeout --foreground -k 5 "$timeout" "${qemu[@]}" -accel "$1"
+	else
+		timeout -k 5 "$timeout" "${qemu[@]}" -accel "$1" < /dev/null | tee "$out/output"
+		return "${PIPESTATUS[0]}"
+	fi
 }
 
-deadline=$((SECONDS + timeout))
+fault=
 for ((boot = 1; boot <= boots; boot++)); do
-	rm -f "$out/started" "$out/status" "$out/console.log"
-	left=$((deadline - SECONDS))
-	[ "$left" -gt 0 ] || break
-	# Slower, but there one vCPU cannot see what another is in the middle of.
-	[ "$boot" -le 2 ] || accel=tcg,thread=single
-	if [ "$interactive" ]; then
-		timeout --foreground -k 5 "$left" "${qemu[@]}" -accel "$accel" || true
-	else
-		timeout -k 5 "$left" "${qemu[@]}" -accel "$accel" < /dev/null || true
+	rm -f "$out"/{started,status,guests,void,output,console.log,reset.log}
+	argument=$accel
+	if [ "$icount" ]; then
+		argument=tcg,thread=single
+	elif [ "$accel" = tcg ]; then
+		argument=$(emulator_accel "$boot")
 	fi
-	if [ -s "$out/status" ]; then
-		[ "$(cat "$out/status")" -ne 0 ] || break
-		emulator_failed || break
-	elif [ -e "$out/started" ]; then
-		emulator_failed || break
-	fi
-	cp "$out/console.log" "$out/console.$boot.log"
-	echo "# vm.sh: $release died of QEMU's emulation: starting again (boot $boot of $boots)"
+	begin=$SECONDS
+	qemu_status=0
+	run_qemu "$argument" || qemu_status=$?
+	seconds=$((SECONDS - begin))
+	timed_out=
+	[ "$seconds" -lt "$timeout" ] || timed_out=y
+	[ "$accel" = tcg ] && fault=$(emulator_fault "$out" "$qemu_status" "$timed_out") || { fault=; break; }
+	for file in console.log output; do
+		[ ! -e "$out/$file" ] || mv "$out/$file" "$out/void.$boot.$file"
+	done
+	[ ! "${VM_VOIDS-}" ] || echo "${VM_NAME:-$release} $fault $seconds" >> "$VM_VOIDS"
+	echo "# vm.sh: $release: boot $boot of $boots is void after $seconds s: $fault" >&2
 done
 
-if [ -s "$out/status" ]; then
-	exit "$(cat "$out/status")"
+if [ "$fault" ]; then
+	echo "vm.sh: $release could not be run: $boots boots in a row were void" >&2
+	exit "$emulator_void_status"
 fi
-# The traces of processes that a test has killed for lack of memory say nothing of the end.
+if [ -s "$out/status" ]; then
+	status=$(< "$out/status")
+	# Of a command that says void without evidence, or after a failure, the failure counts.
+	[ "$status" -ne "$emulator_void_status" ] || status=1
+	exit "$status"
+fi
+# The traces of processes that a test has killed for lack of memory do not explain the end.
 sed '/invoked oom-killer/,/<\/TASK>/d' "$out/console.log" 2>/dev/null | tail -n 60 >&2 || true
 grep -m 1 'Triple fault' "$out/reset.log" >&2 2>/dev/null || true
-if [ "$SECONDS" -ge "$deadline" ]; then
+if [ "$timed_out" ]; then
 	echo "vm.sh: $release: timeout after $timeout s" >&2
 	exit 124
 fi
-if emulator_failed; then
-	echo "vm.sh: $release: the VM died of QEMU's emulation" >&2
-else
-	echo "vm.sh: $release: the VM died" >&2
-fi
+echo "vm.sh: $release: the VM died" >&2
 exit 125
