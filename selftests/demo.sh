@@ -18,8 +18,8 @@ fi
 
 # The guest computes on most of its memory.
 export GUEST_MIB=${GUEST_MIB:-320}
-# shellcheck source=selftests/scenarios/lib/vmm.sh
-. selftests/scenarios/lib/vmm.sh
+# shellcheck source=selftests/lib/scenario.sh
+. selftests/lib/scenario.sh
 
 step()
 {
@@ -29,8 +29,8 @@ step()
 die()
 {
 	echo "demo: $*" >&2
-	guests_where
-	# shellcheck disable=SC2034 # vmm.sh's cleanup shows the logs then
+	examine_failure
+	# shellcheck disable=SC2034 # scenario_cleanup() shows the logs then
 	failed=y
 	exit 1
 }
@@ -39,20 +39,21 @@ insmod "build/$kernel/drivers/postcopy/postcopy.ko" || exit 1
 step "Linux $(uname -r), stock $(qemu-system-x86_64 --version | head -n 1)"
 echo "Starting the source guest: ${memory_mib} MiB, 2 vCPUs. It fills $GUEST_MIB MiB with data it"
 echo "can predict, rewrites a part of it all the time and verifies all of it."
+# shellcheck disable=SC2119 # no options
 source_start || die "the guest did not start"
 
 step "Starting the destination: its RAM is a mapping of /dev/postcopy"
+# shellcheck disable=SC2119
 destination_start || die "the destination did not start"
 "$umig" list
 
 step "umig send --qmp source.qmp --to unix:control    (umig recv shows its progress)"
 {
-	within 20 test -S "$work/control" &&
-	"$umig" send --qmp "$work/source.qmp" --to "unix:$work/control" --json >"$work/send.log" 2>&1
+	within 20 test -S "$tmp/control" && send_start source "unix:$tmp/control" --json && wait "$send_pid"
 } &
-send=$!
-"$umig" recv --qmp "$work/destination.qmp" --listen "unix:$work/control" || die "recv failed"
-wait $send || die "send failed"
+sending=$!
+"$umig" recv --qmp "$tmp/destination.qmp" --listen "unix:$tmp/control" || die "recv failed"
+wait "$sending" || die "send failed"
 
 step "The guest's verdict"
 guest_goes_on destination || die "the guest was harmed"
@@ -64,9 +65,9 @@ echo "memory is anonymous, postcopy.ko is unloaded"
 guest_goes_on destination || die "the guest was harmed"
 
 step "Summary"
-grep '^{' "$work/send.log" | jq -r 'select(.event == "summary") |
+grep '^{' "$tmp/send.out" | jq -r 'select(.event == "summary") |
 	"downtime \(.downtime_ms | round) ms, total \(.seconds * 10 | round / 10) s, \(.demand_pages) demand faults"'
 echo "guest: $(guest_rounds source) rounds at the source, $(guest_rounds destination) at the destination, wrong bytes: 0"
 
-# The guests end with the VM: it has nothing left to do.
+# The guests end with the VM, which has nothing left to do.
 trap - EXIT

@@ -12,11 +12,11 @@
 #     has sent the device state, before the destination loads it.
 # 12: our downtime with a guest of 1024 MiB / of 256 MiB; which is the first takes turns.
 #
-# ROWS="11 12" and ROUNDS=9 choose. The emulator often ends the VM before that many rounds are
-# done: /out, which outlives it, keeps them, and the next boot goes on.
+# ROWS="11 12" and ROUNDS=9 choose. The VM often ends before that many rounds are done (see
+# emulator.sh). /out outlives the VM and keeps the rounds, so the next boot goes on.
 
-# shellcheck source-path=SCRIPTDIR/../scenarios source=lib/vmm.sh
-. "$(dirname "$0")/../scenarios/lib/vmm.sh"
+# shellcheck source-path=SCRIPTDIR source=../lib/scenario.sh
+. "$(dirname "$0")/../lib/scenario.sh"
 
 rounds=${ROUNDS:-9}
 # Ours at its best: pages are received in place. QEMU's postcopy has no such choice.
@@ -26,10 +26,17 @@ destination_share=on
 die()
 {
 	echo "migrate.sh: $*" >&2
-	tail -n 3 "$work"/*.serial >&2
-	# shellcheck disable=SC2034 # cleanup() prints the logs
+	tail -n 3 "$tmp"/*.serial >&2
+	# shellcheck disable=SC2034 # scenario_cleanup() prints the logs
 	failed=y
 	exit 1
+}
+
+# no_round TEXT - nothing could be measured, so the VM starts again; but wrong bytes are final
+no_round()
+{
+	! grep -qs 'wrong page\|wrong bytes [1-9]' "$tmp"/*.serial || die "the guest has found wrong bytes"
+	emulator_void no_round "$*" >&3
 }
 
 # qmp_do NAME COMMAND [ARGUMENTS]
@@ -41,10 +48,10 @@ qmp_do()
 # Keeps the events of a QEMU that was started with listening NAME.
 listen()
 {
-	within 20 test -S "$work/$1.events" || return
+	within 20 test -S "$tmp/$1.events" || return
 	echo '{"execute":"qmp_capabilities"}' |
-		socat -t 600 - "UNIX-CONNECT:$work/$1.events,shut-none" >"$work/$1.heard" &
-	within 20 grep -q '"return"' "$work/$1.heard"
+		socat -t 600 - "UNIX-CONNECT:$tmp/$1.events,shut-none" >"$tmp/$1.heard" &
+	within 20 grep -q '"return"' "$tmp/$1.heard"
 }
 
 listen_to_both()
@@ -55,13 +62,13 @@ listen_to_both()
 
 listening()
 {
-	echo "unix:$work/$1.events,server=on,wait=off"
+	echo "unix:$tmp/$1.events,server=on,wait=off"
 }
 
 # event_ms NAME EVENT - when it was, the last time
 event_ms()
 {
-	grep "\"event\": \"$2\"" "$work/$1.heard" | tail -n 1 |
+	grep "\"event\": \"$2\"" "$tmp/$1.heard" | tail -n 1 |
 		jq '.timestamp.seconds * 1000 + .timestamp.microseconds / 1000'
 }
 
@@ -78,7 +85,7 @@ migration_is()
 # MILLISECONDS PAGES of the guest's last tick in a serial log
 last_tick()
 {
-	sed -n 's/^guest: tick \([0-9]*\) ms, pages \([0-9]*\).*/\1 \2/p' "$work/$1.serial" | tail -n 1
+	sed -n 's/^guest: tick \([0-9]*\) ms, pages \([0-9]*\).*/\1 \2/p' "$tmp/$1.serial" | tail -n 1
 }
 
 tick_beyond()
@@ -89,15 +96,14 @@ tick_beyond()
 	[ "${last% *}" ] && [ "${last% *}" -ge "$1" ]
 }
 
-# Pages done in the 5 s after the source's last tick; fails if the guest stands still or began anew,
-# as the emulator makes some do, whoever moved them.
+# Pages done in the 5 s after the source's last tick; fails if the guest stands still or began anew
 guest_work()
 {
 	local last
 
 	last=$(last_tick source)
 	within 60 tick_beyond "$((${last% *} + 5000))" || return
-	sed -n 's/^guest: tick \([0-9]*\) ms, pages \([0-9]*\).*/\1 \2/p' "$work/destination.serial" |
+	sed -n 's/^guest: tick \([0-9]*\) ms, pages \([0-9]*\).*/\1 \2/p' "$tmp/destination.serial" |
 		awk -v start="${last% *}" -v pages="${last#* }" '
 			$1 < before { anew = 1 }
 			{ before = $1 }
@@ -107,53 +113,34 @@ guest_work()
 
 end_guests()
 {
-	# shellcheck disable=SC2154 # vmm_start sets them
-	kill -9 "$source_pid" "$destination_pid" 2>/dev/null
-	wait "$source_pid" "$destination_pid" 2>/dev/null
-	rm -f "$work"/*.serial "$work"/*.qmp "$work"/*.events "$work"/*.heard "$work"/control \
-		"$work"/*.log /dev/shm/source.ram
+	vmm_kill source destination
+	rm -f "$tmp"/*.{serial,qmp,test,events,heard,log,out,err} "$tmp/control" "$source_ram"
 }
 
-# source_of COMMAND... - starts it; again if the emulator has spoilt its guest before anything was measured
+# source_of COMMAND... - starts the source
 source_of()
 {
-	local try
-
-	for try in 1 2 3; do
-		"$@" -qmp "$(listening source)" >/dev/null && return
-		echo "# the source does not run, try $try" >&2
-		kill -9 "$source_pid" 2>/dev/null
-		wait "$source_pid" 2>/dev/null
-		rm -f "$work"/source.* /dev/shm/source.ram
-	done
-	die "the source does not run"
+	"$@" -qmp "$(listening source)" >/dev/null || no_round "the source does not run"
 }
 
 their_source()
 {
-	vmm_start source share=off "$@" && within 100 guest_beyond source 0
+	guest_start source share=off "$@" && within 100 guest_beyond source 0
 }
 
 # ours - prints DOWNTIME-MS TOTAL-MS PAGES, the last if wants_work says so
 ours()
 {
-	local send recv pages=0
+	local pages=0
 
-	unset memory_backend
+	vmm_backend="memory-backend-file"
 	source_of source_start
 	destination_start -qmp "$(listening destination)" || die "no destination"
 	listen_to_both
-	"$umig" recv --qmp "$work/destination.qmp" --listen "unix:$work/control" \
-		--json >"$work/recv.log" 2>&1 &
-	recv=$!
-	within 20 test -S "$work/control" || die "no receiver"
-	"$umig" send --qmp "$work/source.qmp" --to "unix:$work/control" \
-		--json >"$work/send.log" 2>&1 &
-	send=$!
-	wait "$send" || die "send failed"
-	wait "$recv" || die "recv failed"
-	[ ! "$wants_work" ] || pages=$(guest_work) || die "the guest stands still or began anew"
-	grep -h '"summary"' "$work/send.log" |
+	migrate source destination || die "no receiver"
+	both_succeed || die "send or recv failed"
+	[ ! "$wants_work" ] || pages=$(guest_work) || no_round "the guest stands still or began anew"
+	grep '"summary"' "$tmp/send.out" |
 		jq -r ". | \"$(downtime) \\(.seconds * 1000) $pages\""
 	guest_clean destination >/dev/null || die "the guest has found wrong bytes"
 	end_guests
@@ -166,21 +153,21 @@ theirs()
 	local pages
 
 	# shellcheck disable=SC2034 # vmm_start reads it
-	memory_backend=memory-backend-ram
+	vmm_backend="memory-backend-ram"
 	source_of their_source
-	vmm_start destination share=off -incoming defer -qmp "$(listening destination)" ||
+	guest_start destination share=off -incoming defer -qmp "$(listening destination)" ||
 		die "no destination"
 	listen_to_both
 	qmp_do destination migrate-set-capabilities "$caps" || die "no postcopy-preempt"
 	qmp_do source migrate-set-capabilities "$caps" || die "no postcopy-preempt"
 	qmp_do source migrate-set-parameters '{"max-bandwidth":10737418240,"max-postcopy-bandwidth":0}'
-	qmp_do destination migrate-incoming "{\"uri\":\"unix:$work/control\"}" || die "no incoming"
-	# Both in one connection: the switch shall come at once.
+	qmp_do destination migrate-incoming "{\"uri\":\"unix:$tmp/control\"}" || die "no incoming"
+	# Both in one connection, so that the switch comes at once
 	printf '{"execute":"qmp_capabilities"}{"execute":"migrate","arguments":{"uri":"%s"}}{"execute":"migrate-start-postcopy"}\n' \
-		"unix:$work/control" |
-		timeout 20 socat -t 2 - "UNIX-CONNECT:$work/source.qmp" >/dev/null
-	within 90 migration_is source completed || die "QEMU's migration does not end"
-	pages=$(guest_work) || die "the guest stands still or began anew"
+		"unix:$tmp/control" |
+		timeout 20 socat -t 2 - "UNIX-CONNECT:$tmp/source.qmp" >/dev/null
+	within 90 migration_is source completed || no_round "QEMU's migration does not end"
+	pages=$(guest_work) || no_round "the guest stands still or began anew"
 	qmp source query-migrate |
 		jq -r ".return | \"$(downtime) \\(.\"total-time\") $pages\""
 	guest_clean destination >/dev/null || die "the guest has found wrong bytes"
@@ -198,11 +185,11 @@ is_done()
 	[ "$(rounds_of "$1" | wc -l)" -ge "$rounds" ]
 }
 
-# keep ROW WHAT - the round that is in $work/ours and $work/theirs
+# keep ROW WHAT - adds the round in $tmp/ours and $tmp/theirs to the row
 keep()
 {
-	paste -d ' ' "$work/ours" "$work/theirs" >>"/out/row_$1"
-	echo "# row $1: ours $(cat "$work/ours"), $2 $(cat "$work/theirs") (downtime ms, total ms, pages)"
+	paste -d ' ' "$tmp/ours" "$tmp/theirs" >>"/out/row_$1"
+	echo "# row $1: ours $(cat "$tmp/ours"), $2 $(cat "$tmp/theirs") (downtime ms, total ms, pages)"
 }
 
 # median ROW COLUMN
@@ -234,11 +221,11 @@ row()
 row_11()
 {
 	wants_work=y
-	# What the emulator has not seen yet does not count.
+	# The first of each is slower, because nothing of it has run in this VM before.
 	is_done 11 || { ours >/dev/null && theirs >/dev/null || exit; }
 	until is_done 11; do
-		ours >"$work/ours" || exit
-		theirs >"$work/theirs" || exit
+		ours >"$tmp/ours" || exit
+		theirs >"$tmp/theirs" || exit
 		keep 11 QEMU
 	done
 	row 11 1 11d "migration of a busy QEMU guest: downtime / QEMU's postcopy-preempt" 0.5 false
@@ -249,7 +236,7 @@ row_11()
 # with_memory MIB COMMAND...
 with_memory()
 {
-	# shellcheck disable=SC2034 # vmm_start reads it
+	# shellcheck disable=SC2034 # guest_start reads it
 	local memory_mib=$1
 	shift
 
@@ -264,9 +251,9 @@ row_12()
 	is_done 12 || { with_memory 256 ours >/dev/null && with_memory 1024 ours >/dev/null || exit; }
 	until is_done 12; do
 		large_first=$((($(rounds_of 12 | wc -l) + 1) % 2))
-		[ "$large_first" = 0 ] || with_memory 1024 ours >"$work/ours" || exit
-		with_memory 256 ours >"$work/theirs" || exit
-		[ "$large_first" = 1 ] || with_memory 1024 ours >"$work/ours" || exit
+		[ "$large_first" = 0 ] || with_memory 1024 ours >"$tmp/ours" || exit
+		with_memory 256 ours >"$tmp/theirs" || exit
+		[ "$large_first" = 1 ] || with_memory 1024 ours >"$tmp/ours" || exit
 		keep 12 "256 MiB"
 	done
 	row 12 1 12 "downtime with 1024 MiB / with 256 MiB" 1.05 false

@@ -30,7 +30,7 @@ tcg|kvm) chosen "$ACCEL" "ACCEL says so" ;;
 	;;
 esac
 [ -e /dev/kvm ] || chosen tcg "there is no /dev/kvm"
-[ -r /dev/kvm ] && [ -w /dev/kvm ] || chosen tcg "/dev/kvm is not for this user"
+[ -w /dev/kvm ] || chosen tcg "/dev/kvm is not for this user"
 
 tmp=$(mktemp -d /tmp/postcopy-accel.XXXXXX)
 trap 'rm -rf "$tmp"' EXIT

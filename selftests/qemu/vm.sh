@@ -196,7 +196,11 @@ for ((boot = 1; boot <= boots; boot++)); do
 	seconds=$((SECONDS - begin))
 	timed_out=
 	[ "$seconds" -lt "$timeout" ] || timed_out=y
-	[ "$accel" = tcg ] && fault=$(emulator_fault "$out" "$qemu_status" "$timed_out") || { fault=; break; }
+	# KVM is not the emulator: what happens there is final.
+	if [ "$accel" != tcg ] || ! fault=$(emulator_fault "$out" "$qemu_status" "$timed_out"); then
+		fault=
+		break
+	fi
 	for file in console.log output; do
 		[ ! -e "$out/$file" ] || mv "$out/$file" "$out/void.$boot.$file"
 	done

@@ -4,15 +4,15 @@
 # A stock QEMU guest moves by postcopy while it computes, and the module can be
 # unloaded under the running VMM afterwards.
 
-# shellcheck source-path=SCRIPTDIR source=lib/vmm.sh
-. "$(dirname "$0")/lib/vmm.sh"
+# shellcheck source-path=SCRIPTDIR source=../lib/scenario.sh
+. "$(dirname "$0")/../lib/scenario.sh"
 
 unloads_while_the_vmm_lives()
 {
 	kill -0 "$destination_pid" && rmmod postcopy && guest_goes_on destination
 }
 
-check the_source_guest_runs source_start
+source_comes_up source_start
 check the_destination_waits eval 'destination_start && ! vmm_runs destination'
 check send_and_recv_succeed migrated source destination
 check the_guest_is_unharmed guest_goes_on destination
@@ -20,5 +20,5 @@ check the_source_stays_stopped eval '! vmm_runs source'
 check its_memory_is_anonymous mapped_anonymous "$destination_pid"
 check the_module_unloads_while_the_vmm_lives unloads_while_the_vmm_lives
 insmod "$POSTCOPY_MODULE"
-grep -h '"summary"' "$work/send.log" "$work/recv.log" | sed 's/^/# /'
+show_summaries
 finish

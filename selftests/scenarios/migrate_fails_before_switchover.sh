@@ -4,26 +4,21 @@
 # Whatever fails before the destination has started, the source guest goes on: one
 # source, one failed migration after another, and then one that succeeds.
 
-# shellcheck source-path=SCRIPTDIR source=lib/vmm.sh
-. "$(dirname "$0")/lib/vmm.sh"
+# shellcheck source-path=SCRIPTDIR source=../lib/scenario.sh
+. "$(dirname "$0")/../lib/scenario.sh"
 
 destination_options=()
 
-# receiver [TMPDIR] - start a destination and a umig that waits for the source
+# receiver - start a destination and a umig that waits for the source
 receiver()
 {
-	rm -f "$work/control" "$work"/destination.*
-	destination_start "${destination_options[@]}" || return
-	TMPDIR=${1-/tmp} "$umig" recv --qmp "$work/destination.qmp" \
-		--listen "unix:$work/control" >"$work/recv.log" 2>&1 &
-	recv=$!
-	within 60 test -S "$work/control"
+	rm -f "$tmp/control"
+	destination_start "${destination_options[@]}" && recv_start destination "unix:$tmp/control"
 }
 
 sender()
 {
-	"$umig" send --qmp "$work/source.qmp" --to "unix:$work/control" >"$work/send.log" 2>&1 &
-	send=$!
+	send_start source "unix:$tmp/control"
 }
 
 # send ends with an error, and the source guest computes
@@ -31,11 +26,11 @@ failed_harmlessly()
 {
 	local status
 
-	wait "$send"
+	wait "$send_pid"
 	status=$?
-	cat "$work/send.log"
-	kill -9 "$recv" "$destination_pid" 2>/dev/null
-	wait "$recv" "$destination_pid" 2>/dev/null
+	cat "$tmp/send.err"
+	recv_kill
+	vmm_kill destination
 	[ "$status" -ne 0 ] && vmm_runs source && guest_goes_on source
 }
 
@@ -44,11 +39,11 @@ destination_killed()
 	receiver && kill -9 "$destination_pid" && sender && failed_harmlessly
 }
 
-# A destination that does not answer keeps the migration where it is.
+# As long as the destination does not answer, the migration does not proceed.
 connection_cut()
 {
 	receiver && kill -STOP "$destination_pid" && sender &&
-	within 60 region_attached && kill -9 "$recv" && failed_harmlessly
+	within 60 region_attached && kill -9 "$recv_pid" && failed_harmlessly
 }
 
 region_attached()
@@ -66,24 +61,24 @@ state_refused()
 
 nobody_listens()
 {
-	! "$umig" send --qmp "$work/source.qmp" --to "unix:$work/nobody" >"$work/send.log" 2>&1 &&
-	cat "$work/send.log" && grep -q nobody "$work/send.log" &&
+	! "$umig" send --qmp "$tmp/source.qmp" --to "unix:$tmp/nobody" >"$tmp/send.err" 2>&1 &&
+	grep nobody "$tmp/send.err" &&
 	vmm_runs source && guest_goes_on source
 }
 
 # umig needs no room on the destination's disk.
 succeeds_with_full_disk()
 {
-	mkdir -p "$work/full" && mount -t tmpfs -o size=16k full "$work/full" || return
-	dd if=/dev/zero of="$work/full/fill" bs=4k 2>/dev/null
-	receiver "$work/full" && sender && wait "$send" && wait "$recv" &&
+	mkdir -p "$tmp/full" && mount -t tmpfs -o size=16k full "$tmp/full" || return
+	dd if=/dev/zero of="$tmp/full/fill" bs=4k 2>/dev/null
+	TMPDIR=$tmp/full receiver && sender && both_succeed &&
 	guest_goes_on destination
 	local status=$?
-	umount "$work/full"
+	umount "$tmp/full"
 	return "$status"
 }
 
-check the_source_guest_runs source_start
+source_comes_up source_start
 check source_goes_on_if_nobody_listens nobody_listens
 check source_goes_on_if_the_destination_is_killed destination_killed
 check source_goes_on_if_the_connection_is_cut connection_cut

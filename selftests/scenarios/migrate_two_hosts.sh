@@ -5,13 +5,14 @@
 # trip of 4 ms, a packet in a hundred lost, some out of order. After the switchover the
 # link is cut for longer than TCP waits; then umig is killed on both sides at once.
 
-# shellcheck source-path=SCRIPTDIR source=lib/vmm.sh
-. "$(dirname "$0")/lib/vmm.sh"
+# shellcheck source-path=SCRIPTDIR source=../lib/scenario.sh
+. "$(dirname "$0")/../lib/scenario.sh"
 
-command -v tc >/dev/null || skip "iproute2 is not installed"
+command -v tc >/dev/null || skip_all "iproute2 is not installed"
 
-# In front of what runs on one of the hosts; a function would be a process of its own, and
-# that would be killed.
+# umig runs behind these words. They are no function, because a function in the background would be
+# a process of its own, and the tests would kill that.
+# shellcheck disable=SC2034 # for send_start and serve_start
 on_source="ip netns exec source"
 on_destination="ip netns exec destination"
 
@@ -31,42 +32,10 @@ network()
 	host source 10.9.9.1 && host destination 10.9.9.2
 }
 
-receiver()
-{
-	$on_destination "$umig" recv --qmp "$work/destination.qmp" --listen tcp:10.9.9.2:7000 \
-		--json "$@" >>"$work/recv.log" 2>&1 &
-	recv=$!
-	within 20 listens
-}
-
-listens()
-{
-	$on_destination ss -Hltn | grep -q ':7000 '
-}
-
 starts()
 {
-	receiver --rate 2M || return
-	$on_source "$umig" send --qmp "$work/source.qmp" --to tcp:10.9.9.2:7000 --json \
-		>"$work/send.log" 2>&1 &
-	send=$!
-	within 60 grep -q '"resumed"' "$work/recv.log"
-}
-
-# shellcheck disable=SC2154 # destination_pid: vmm_start sets it
-present()
-{
-	region_of "$destination_pid" present
-}
-
-present_beyond()
-{
-	[ "$(present)" -gt "$1" ]
-}
-
-arriving()
-{
-	within 60 present_beyond "$(present)"
+	recv_start destination tcp:10.9.9.2:7000 --json --rate 2M &&
+	send_start source tcp:10.9.9.2:7000 --json && within 60 resumed
 }
 
 says_that_it_is_lost()
@@ -80,37 +49,34 @@ cut_is_noticed()
 	within 60 says_that_it_is_lost || return
 	"$umig" status
 	before=$(present)
-	kill -0 "$recv" && kill -0 "$send" && kill -0 "$destination_pid"
+	kill -0 "$recv_pid" && kill -0 "$send_pid" && kill -0 "$destination_pid"
 }
 
 mended_link_goes_on()
 {
 	ip -netns source link set wire up
-	within 60 present_beyond "$before" && kill -0 "$recv" && kill -0 "$send"
+	within 60 present_beyond "$destination_pid" "$before" && kill -0 "$recv_pid" && kill -0 "$send_pid"
 }
 
 both_are_killed()
 {
-	kill -9 "$send" "$recv"
-	wait "$send" "$recv" 2>/dev/null
+	kill -9 "$send_pid" "$recv_pid"
+	wait "$send_pid" "$recv_pid" 2>/dev/null
 	[ "$(region_of "$destination_pid" state)" = '"detached"' ] &&
 	! vmm_runs source && kill -0 "$destination_pid"
 }
 
-# As the runbook says: the source's half is its RAM file, the destination's its region.
+# As the runbook says: the source's half is in its RAM file, the destination's in its region.
 a_third_finishes()
 {
-	$on_source "$umig" serve --file /dev/shm/source.ram --listen tcp:10.9.9.1:7001 \
-		>"$work/serve.out" 2>"$work/serve.log" &
-	serve=$!
-	within 20 grep -q nbd: "$work/serve.out" || return
-	$on_destination "$umig" pull --pid "$destination_pid" --from "$(cat "$work/serve.out")" \
-		--connections 4 --json >"$work/pull.log" 2>&1 || return
-	kill "$serve"
+	serve_start --file "$source_ram" --listen tcp:10.9.9.1:7001 || return
+	$on_destination "$umig" pull --pid "$destination_pid" --from "$uri" \
+		--connections 4 --json >"$tmp/pull.log" 2>&1 || return
+	serve_stop
 }
 
 check two_hosts_have_a_network_between_them network
-check the_source_guest_runs source_start
+source_comes_up source_start
 check the_destination_waits destination_start
 check the_guest_is_resumed_at_the_destination starts
 check its_pages_arrive arriving
@@ -120,5 +86,5 @@ check killing_umig_on_both_sides_at_once_leaves_both_halves both_are_killed
 check a_third_umig_delivers_everything a_third_finishes
 check the_guest_is_unharmed guest_goes_on destination
 check its_memory_is_anonymous mapped_anonymous "$destination_pid"
-tail -n 1 "$work/pull.log" | sed 's/^/# pull: /'
+tail -n 1 "$tmp/pull.log" | sed 's/^/# pull: /'
 finish

@@ -5,42 +5,42 @@
 # its RAM is a shared region, which conversion makes plain shared memory, so it can leave
 # again as it came.
 
-# shellcheck source-path=SCRIPTDIR source=lib/vmm.sh
-. "$(dirname "$0")/lib/vmm.sh"
+# shellcheck source-path=SCRIPTDIR source=../lib/scenario.sh
+. "$(dirname "$0")/../lib/scenario.sh"
 
 waits_for_the_guest()
 {
-	vmm_start "$1" mem-path=/dev/postcopy,share=on -incoming defer \
-		-qmp "unix:$work/$1.other.qmp,server=on,wait=off" && ! vmm_runs "$1"
+	guest_start "$1" mem-path=/dev/postcopy,share=on -incoming defer \
+		-qmp "unix:$tmp/$1.other.qmp,server=on,wait=off" && ! vmm_runs "$1"
 }
 
 ends()
 {
 	kill -9 "$1" && wait "$1" 2>/dev/null
-	[ $? -eq 137 ]
+	[ $? -eq 137 ]	# killed, and not before
 }
 
-# Before all is there it must not be read as if it were.
+# Before all pages are there, nobody may read the memory as if they were.
 refused_while_it_arrives()
 {
 	# shellcheck disable=SC2034 # for migrate
 	local recv_rate=1M
 
 	migrate source first || return
-	within 60 grep -q '"resumed"' "$work/recv.log" || return
-	"$umig" send --qmp "$work/first.other.qmp" --to "unix:$work/nobody" 2>"$work/early.log"
-	[ $? -eq 3 ] && grep 'still arriving' "$work/early.log" || return
-	"$umig" set --pid "$recv" --rate 0 && wait "$send" && wait "$recv"
+	within 60 resumed || return
+	"$umig" send --qmp "$tmp/first.other.qmp" --to "unix:$tmp/nobody" 2>"$tmp/early.log"
+	[ $? -eq 3 ] && grep 'still arriving' "$tmp/early.log" || return
+	"$umig" set --pid "$recv_pid" --rate 0 && both_succeed
 }
 
-# Such memory may be in huge pages, of which the kernel does not say what was written to.
+# Such memory may be in huge pages. For those the kernel does not say what was written to.
 refused_as_untracked()
 {
-	"$umig" "$@" 2>"$work/untracked.log"
-	[ $? -eq 3 ] && grep 'huge pages' "$work/untracked.log" && vmm_runs third
+	"$umig" "$@" 2>"$tmp/untracked.log"
+	[ $? -eq 3 ] && grep 'huge pages' "$tmp/untracked.log" && vmm_runs third
 }
 
-# hop FROM TO - and what is to hold after it
+# hop FROM TO - moves the guest, and checks what must hold afterwards
 hop()
 {
 	local from=${1}_pid to=${2}_pid
@@ -54,17 +54,17 @@ hop()
 	check "the_digest_agrees_at_the_$2" summary recv '.digest_checked and .converted'
 	check "the_guest_is_unharmed_at_the_$2" guest_goes_on "$2"
 	check "its_memory_is_plain_shared_memory_at_the_$2" mapped_shared "${!to}"
-	grep -h '"summary"' "$work/send.log" "$work/recv.log" | sed 's/^/# /'
+	show_summaries
 	check "the_$1_is_no_longer_needed" ends "${!from}"
 	check "the_guest_goes_on_at_the_$2_without_it" guest_goes_on "$2"
 }
 
-check the_source_guest_runs source_start
+source_comes_up source_start
 hop source first
 hop first second
 hop second third
 check precopy_from_there_is_refused \
-	refused_as_untracked send --precopy --qmp "$work/third.qmp" --to "unix:$work/nobody"
+	refused_as_untracked send --precopy --qmp "$tmp/third.qmp" --to "unix:$tmp/nobody"
 check a_snapshot_of_it_while_it_runs_is_refused \
-	refused_as_untracked snapshot --qmp "$work/third.qmp" "$work/snapshot"
+	refused_as_untracked snapshot --qmp "$tmp/third.qmp" "$tmp/snapshot"
 finish

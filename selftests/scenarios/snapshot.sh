@@ -4,24 +4,24 @@
 # A running guest is written into a directory and goes on. A guest starts from there and
 # shows what it touches; then two start at the same time, with that read ahead.
 
-# shellcheck source-path=SCRIPTDIR source=lib/vmm.sh
-. "$(dirname "$0")/lib/vmm.sh"
+# shellcheck source-path=SCRIPTDIR source=../lib/scenario.sh
+. "$(dirname "$0")/../lib/scenario.sh"
 
-snap=/dev/shm/snapshot
+snap=$tmp/snapshot
 
 take()
 {
 	rm -rf "$snap"
-	"$umig" snapshot --qmp "$work/source.qmp" --json "$snap" >"$work/snapshot.log" 2>&1
+	"$umig" snapshot --qmp "$tmp/source.qmp" --json "$snap" >"$tmp/snapshot.log" 2>&1
 	local status=$?
-	cat "$work/snapshot.log"
+	cat "$tmp/snapshot.log"
 	return "$status"
 }
 
 # It stood still for less than copying everything would have taken.
 only_what_was_written_is_copied_twice()
 {
-	grep '"summary"' "$work/snapshot.log" |
+	grep '"summary"' "$tmp/snapshot.log" |
 		jq -e '.dirty_pages > 0 and .dirty_pages * 2 < .data_pages'
 }
 
@@ -31,12 +31,12 @@ restore()
 	local name=$1
 	shift
 
-	"$umig" restore --qmp "$work/$name.qmp" --json "$@" "$snap" >"$work/$name.restore.log" 2>&1
+	"$umig" restore --qmp "$tmp/$name.qmp" --json "$@" "$snap" >"$tmp/$name.restore.log" 2>&1
 }
 
 one_shows_what_it_touches()
 {
-	vmm_start destination "mem-path=/dev/postcopy,share=off" -incoming defer &&
+	guest_start destination "mem-path=/dev/postcopy,share=off" -incoming defer &&
 	restore destination --record 5 && [ -s "$snap/working_set.json" ]
 }
 
@@ -44,8 +44,8 @@ both_start()
 {
 	local first second
 
-	vmm_start first "mem-path=/dev/postcopy,share=off" -incoming defer &&
-	vmm_start second "mem-path=/dev/postcopy,share=on" -incoming defer || return
+	guest_start first "mem-path=/dev/postcopy,share=off" -incoming defer &&
+	guest_start second "mem-path=/dev/postcopy,share=on" -incoming defer || return
 	restore first --replay &
 	first=$!
 	restore second --replay &
@@ -53,21 +53,18 @@ both_start()
 	wait "$first" && wait "$second"
 }
 
-check the_source_guest_runs source_start
+source_comes_up source_start
 check a_snapshot_is_taken take
 check only_what_was_written_is_copied_twice only_what_was_written_is_copied_twice
 check the_source_guest_goes_on guest_goes_on source
-kill -9 "$source_pid"
-wait "$source_pid" 2>/dev/null
+vmm_kill source
 check a_guest_starts_and_shows_what_it_touches one_shows_what_it_touches
 check it_is_unharmed guest_goes_on destination
 check its_memory_is_anonymous mapped_anonymous "$destination_pid"
-kill -9 "$destination_pid"
-wait "$destination_pid" 2>/dev/null
+vmm_kill destination
 check two_guests_start_at_once_with_that_read_first both_start
 check the_first_is_unharmed guest_goes_on first
 check the_second_is_unharmed guest_goes_on second
 check its_memory_is_plain_shared_memory mapped_shared "$second_pid"
-grep -h '"summary"' "$work/snapshot.log" "$work"/*.restore.log | sed 's/^/# /'
-rm -rf "$snap"
+grep -h '"summary"' "$tmp/snapshot.log" "$tmp"/*.restore.log | sed 's/^/# /'
 finish

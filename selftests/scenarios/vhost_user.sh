@@ -5,8 +5,8 @@
 # while it uses the disk. The back end at the destination reads and writes guest RAM that
 # has not arrived: its own faults bring it, and no protocol of its own is needed for that.
 
-# shellcheck source-path=SCRIPTDIR source=lib/vmm.sh
-. "$(dirname "$0")/lib/vmm.sh"
+# shellcheck source-path=SCRIPTDIR source=../lib/scenario.sh
+. "$(dirname "$0")/../lib/scenario.sh"
 
 # shellcheck disable=SC2034 # for vmm_start
 guest_options="guest.disk=8"
@@ -17,21 +17,21 @@ backend()
 {
 	# Only one of the two guests runs at a time, so a lock would be in the way.
 	qemu-storage-daemon \
-		--blockdev "driver=file,node-name=disk,filename=$work/disk,locking=off" \
-		--export "type=vhost-user-blk,id=disk,node-name=disk,writable=on,addr.type=unix,addr.path=$work/$1.disk" \
-		>"$work/$1.backend.log" 2>&1 &
+		--blockdev "driver=file,node-name=disk,filename=$tmp/disk,locking=off" \
+		--export "type=vhost-user-blk,id=disk,node-name=disk,writable=on,addr.type=unix,addr.path=$tmp/$1.disk" \
+		>"$tmp/$1.backend.log" 2>&1 &
 	printf -v "$1_backend" %s $!
-	within 60 test -S "$work/$1.disk"
+	within 60 test -S "$tmp/$1.disk"
 }
 
 with_disk()
 {
-	disk=(-chardev "socket,id=disk,path=$work/$1.disk"
+	disk=(-chardev "socket,id=disk,path=$tmp/$1.disk"
 	      -device "vhost-user-blk-pci,chardev=disk,num-queues=1")
 }
 
-# Before anything runs, and without the names of tasks, for which tracing watches the scheduler:
-# see patching_fault in vm.sh of a kernel that rewrites code which others execute.
+# Before anything runs, and without the names of tasks, which tracing gets from the scheduler: see
+# "patching" in emulator.sh.
 traces_requests()
 {
 	echo 0 >"$trace/options/record-cmd" &&
@@ -40,20 +40,20 @@ traces_requests()
 
 starts_with_a_disk()
 {
-	truncate -s 16M "$work/disk" && backend source && with_disk source &&
+	truncate -s 16M "$tmp/disk" && backend source && with_disk source &&
 	source_start "${disk[@]}"
 }
 
 waits_with_a_disk()
 {
 	backend destination && with_disk destination &&
-	vmm_start destination mem-path=/dev/postcopy,share=on -incoming defer "${disk[@]}"
+	guest_start destination mem-path=/dev/postcopy,share=on -incoming defer "${disk[@]}"
 }
 
 # passes_beyond NAME NUMBER - of what the guest has written and read back
 passes_beyond()
 {
-	[ "$(grep -c 'guest: disk pass' "$work/$1.serial")" -gt "$2" ]
+	[ "$(grep -c 'guest: disk pass' "$tmp/$1.serial")" -gt "$2" ]
 }
 
 # Slowly, so that the back end finds pages missing.
@@ -63,8 +63,8 @@ moves()
 	local recv_rate=8M
 
 	migrate source destination &&
-	within 60 grep -q '"resumed"' "$work/recv.log" && within 100 asked_by_the_backend &&
-	"$umig" set --pid "$recv" --rate 0 && wait "$send" && wait "$recv" &&
+	within 60 resumed && within 100 asked_by_the_backend &&
+	"$umig" set --pid "$recv_pid" --rate 0 && both_succeed &&
 	summary recv '.digest_checked and .converted'
 }
 
@@ -84,13 +84,13 @@ disk_goes_on()
 {
 	local before
 
-	before=$(grep -c 'guest: disk pass' "$work/destination.serial")
+	before=$(grep -c 'guest: disk pass' "$tmp/destination.serial")
 	within 100 passes_beyond destination $((before + 1)) && guest_clean destination &&
-	grep 'guest: disk pass' "$work/destination.serial" | tail -n 1 | grep 'wrong bytes 0'
+	grep 'guest: disk pass' "$tmp/destination.serial" | tail -n 1 | grep 'wrong bytes 0'
 }
 
 check requests_are_traced traces_requests
-check the_source_guest_runs starts_with_a_disk
+source_comes_up starts_with_a_disk
 check it_uses_its_disk within 100 passes_beyond source 1
 check the_destination_waits waits_with_a_disk
 check the_guest_moves_while_it_uses_its_disk moves
@@ -100,7 +100,7 @@ check its_memory_is_plain_shared_memory mapped_shared "$destination_pid"
 check so_it_is_in_the_back_end mapped_shared "$destination_backend"
 asked_by_the_backend
 echo "# requests made by faults of the back end: $requests"
-grep -h '"summary"' "$work/send.log" "$work/recv.log" | sed 's/^/# /'
+show_summaries
 echo 0 >"$trace/events/postcopy/enable"
 echo 1 >"$trace/options/record-cmd"
 finish
