@@ -144,12 +144,12 @@ check_shellcheck()
 
 	for file in $(git ls-files); do
 		# shellcheck disable=SC2016
-		if [ -f "$file" ] && head -n 1 "$file" | grep -qE '^#!.*\b(ba)?sh'; then
+		if [ -f "$file" ] && head -n 2 "$file" | grep -qE '^#!.*\b(ba)?sh|^# shellcheck shell='; then
 			scripts="$scripts $file"
 		fi
 	done
 	# SC2317: functions that are called by a name in a variable.
-	# SC1091, SC2154: sourced files are checked by themselves.
+	# SC1091, SC2154: sourced files are checked by themselves. They begin with "# shellcheck shell=".
 	# shellcheck disable=SC2086 # a list of files
 	shellcheck --exclude=SC2317,SC1091,SC2154 --format=gcc $scripts
 }

@@ -258,8 +258,11 @@ count_voids()
 }
 
 # The probe of /dev/kvm takes seconds, so it is made once.
-image=$(scripts/kernel.sh 6.12 image) && ACCEL=$(selftests/qemu/accel.sh "$image" 2> "$results/accel") ||
-	{ cat "$results/accel"; exit 1; }
+image=$(scripts/kernel.sh 6.12 image) || exit 1
+if ! ACCEL=$(selftests/qemu/accel.sh "$image" 2> "$results/accel"); then
+	cat "$results/accel"
+	exit 1
+fi
 export ACCEL
 sed 's/^accel.sh: /# test VMs: /' "$results/accel"
 

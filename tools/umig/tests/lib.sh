@@ -1,60 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# For the test scripts: TAP, waiting without sleeping blindly, QEMUs, a fake region.
+# For umig's test scripts: umig with a device that is a file, images, page servers.
+#
+# umig-fake is umig with dev_fake.c instead of the module. Its region is the file $tmp/ram, and
+# $tmp/map says which pages are present.
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-umig=$here/../umig
+# shellcheck source=selftests/lib/tap.sh
+. "$here/../../../selftests/lib/tap.sh"
+# shellcheck source=selftests/lib/vmm.sh
+. "$here/../../../selftests/lib/vmm.sh"
 fake=$here/umig-fake
-tmp=$(mktemp -d /dev/shm/umig-test-XXXXXX)
-nr=0
-failed=0
 export UMIG_PLUGIN_DIR=$here/..
 export UMIG_RUN_DIR=$tmp/run
 
-# Only what this script has started, by process id.
-started=()
-cleanup() {
-	# A child that is killed before it has become what it runs comes here, too.
-	[ "$BASHPID" = $$ ] || return
-	for pid in "${started[@]}"; do kill -9 "$pid" 2>/dev/null; done
-	wait 2>/dev/null
-	rm -rf "$tmp"
-}
-trap cleanup EXIT
-
-ok() {
-	nr=$((nr + 1))
-	if [ "$1" -eq 0 ]; then echo "ok $nr - $2"; else
-		echo "not ok $nr - $2"
-		failed=1
-		if [ -n "$3" ]; then sed 's/^/# /' "$3" | tail -25; fi
-	fi
-}
-
-skip() {
-	nr=$((nr + 1))
-	echo "ok $nr - $1 # SKIP $2"
-}
-
-finish() {
-	echo "1..$nr"
-	exit $failed
-}
-
-# wait_until SECONDS COMMAND...: polls until COMMAND succeeds.
-wait_until() {
-	local end=$((SECONDS + $1))
-	shift
-	until "$@" >/dev/null 2>&1; do
-		# Once more: it may have been the command that took so long.
-		[ $SECONDS -lt $end ] || { "$@" >/dev/null 2>&1; return; }
-		sleep 0.02
-	done
-}
-
-has_line() { grep -q -- "$2" "$1"; }
-
-# make_image FILE MIB: data, pages of zeros among it, and holes.
+# make_image FILE MIB - data, pages of zeros among it, and holes
 make_image() {
 	python3 - "$1" "$2" <<'PY'
 import random, sys
@@ -70,7 +30,7 @@ with open(sys.argv[1], "wb") as f:
 PY
 }
 
-# fake_region MIB VCPUS: a fresh region for umig-fake.
+# fake_region MIB VCPUS - a fresh region for umig-fake; so many threads fault on its pages
 fake_region() {
 	rm -f "$tmp/ram" "$tmp/map" "$tmp/shared"
 	export UMIG_FAKE_FILE=$tmp/ram UMIG_FAKE_MAP=$tmp/map
@@ -78,13 +38,22 @@ fake_region() {
 	unset UMIG_FAKE_OFFSET UMIG_FAKE_SHARED UMIG_FAKE_STEP
 }
 
-# The same, shared. What was received in place and not made present is in $tmp/shared.
+# fake_shared_region MIB VCPUS - the same, shared; pages are received in place into $tmp/shared
 fake_shared_region() {
 	fake_region "$@"
 	export UMIG_FAKE_SHARED=$tmp/shared
 }
 
-# No page has been written to since it was present: the guest's mark is all over it.
+# Every page was installed exactly once and equals the image, and the region is converted. In a shared
+# region no page was written to after it had become present: the guest's mark is all over it.
+fake_is_whole() {
+	cmp "$tmp/ram" "$1" && python3 - "$tmp/map" <<'PY' && { [ ! "${UMIG_FAKE_SHARED-}" ] || fake_is_untouched; }
+import sys
+m = open(sys.argv[1], "rb").read()
+sys.exit(0 if set(m[:-1]) == {1} and m[-1] == 1 else 1)
+PY
+}
+
 fake_is_untouched() {
 	python3 - "$tmp/map" "$tmp/shared" <<'PY'
 import sys
@@ -96,36 +65,25 @@ for i in range(len(m) - 1):
 PY
 }
 
-# Every page installed exactly once and equal to the image; the region is converted.
-fake_is_whole() {
-	cmp "$tmp/ram" "$1" && python3 - "$tmp/map" <<'PY'
-import sys
-m = open(sys.argv[1], "rb").read()
-sys.exit(0 if set(m[:-1]) == {1} and m[-1] == 1 else 1)
-PY
-}
-
 # No page has been filled.
 fake_is_empty() { python3 -c "import sys; sys.exit(any(open('$tmp/map','rb').read()))"; }
 
-# pulls_in_vain TEXT OPTIONS...: pull says TEXT and goes on trying, and nothing is filled
+# pulls_in_vain TEXT OPTION... - pull says TEXT and goes on trying, and nothing is filled
 pulls_in_vain() {
 	local text=$1
 	shift
-	rm -f "$tmp/err"
-	"$fake" pull --pid 1234 "$@" 2>"$tmp/err" &
-	pid=$!
-	started+=("$pid")
-	wait_until 60 has_line "$tmp/err" "$text"
+	pull_start "$@"
+	within 60 has_line "$tmp/err" "$text"
 	kill -TERM "$pid"
 	wait "$pid"
 	[ $? = 4 ] && has_line "$tmp/err" "$text" && fake_is_empty
 }
 
-# Pages that are present equal the image's; the others are untouched (zero in the file), but for one
-# that was being installed when umig was killed. Those that come while it looks are left out.
+# fake_is_sound IMAGE - pages that are present equal the image's. The others are untouched (zero in the
+# file), except one that was being installed when umig was killed. Pages that come while it looks are
+# left out. In a shared region fake_is_untouched holds as well.
 fake_is_sound() {
-	python3 - "$tmp/map" "$tmp/ram" "$tmp/map" "$1" <<'PY'
+	python3 - "$tmp/map" "$tmp/ram" "$tmp/map" "$1" <<'PY' && { [ ! "${UMIG_FAKE_SHARED-}" ] || fake_is_untouched; }
 import os, sys
 before, ram, m, img = (open(p, "rb").read() for p in sys.argv[1:])
 unmarked = 0
@@ -144,7 +102,7 @@ fake_has_pages() {
 sys.exit(0 if sum(1 for b in m[:-1] if b) >= $1 else 1)"
 }
 
-# certificates DIR: an authority of its own, a server that is localhost, a client
+# certificates DIR - an authority of its own, a server that is localhost, a client
 certificates() {
 	mkdir "$1"
 	for who in ca server client; do
@@ -162,15 +120,26 @@ certificates() {
 	done
 }
 
-# source_start COMMAND...: a page server, until its socket $tmp/s is there
-source_start() {
-	rm -f "$tmp/s" "$tmp/source.log"
-	"$@" >"$tmp/source.log" 2>&1 &
-	source_pid=$!
-	started+=("$source_pid")
-	wait_until 60 test -S "$tmp/s"
+# pull OPTION... - into the fake region, to the end
+pull() {
+	timeout 60 "$fake" pull --pid 1234 "$@" >"$tmp/out" 2>"$tmp/err"
 }
-source_stop() {
-	kill -9 "$source_pid" 2>/dev/null
-	wait "$source_pid" 2>/dev/null
+
+# pull_start OPTION... - the same in the background, as $pid
+pull_start() {
+	rm -f "$tmp/out" "$tmp/err"
+	"$fake" pull --pid 1234 "$@" >"$tmp/out" 2>"$tmp/err" &
+	pid=$!
+}
+
+# check_source NAME REGION MIB IMAGE COMMAND... - one test: pull fills a region with what that page
+# server has. REGION is fake_region or fake_shared_region.
+check_source() {
+	local name=$1 region=$2 mib=$3 image=$4
+	shift 4
+	server_start "$@"
+	"$region" "$mib" 8
+	pull --from "nbd+unix:///?socket=$tmp/s" && fake_is_whole "$image"
+	ok $? "$name" "$tmp/err"
+	server_stop KILL
 }

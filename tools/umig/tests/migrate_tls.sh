@@ -14,7 +14,7 @@ key=(--tls-psk "$tmp/psk" --tls-user alice)
 moves_with() {
 	local listen=$1 to=$2
 	shift 2
-	recv_start "$listen" "$@"
+	recv_start dst "$listen" "$@"
 	send_run --to "$to" "$@" && wait "$recv_pid" && fake_is_whole "$tmp/src.ram"
 }
 
@@ -23,7 +23,7 @@ stays_here() {
 	local address=$1
 	shift
 	send_run --to "$address" --timeout 3 "$@"
-	[ $? = 6 ] && run_state "$tmp/src.test" running && ! fake_has_pages 1
+	[ $? = 6 ] && vmm_is src running && ! fake_has_pages 1
 }
 
 pair -S
@@ -62,9 +62,8 @@ PY
 crosses_wire() {
 	rm -f "$tmp/wire"
 	python3 "$tmp/wire.py" "$tmp/wire" "$tmp/ctl" "$tmp/seen" &
-	started+=("$!")
-	wait_until 5 test -S "$tmp/wire"
-	recv_start "unix:$tmp/ctl" "$@"
+	within 5 test -S "$tmp/wire"
+	recv_start dst "unix:$tmp/ctl" "$@"
 	send_run --to "unix:$tmp/wire" "$@" && wait "$recv_pid" && [ -s "$tmp/seen" ]
 }
 pair -S
@@ -77,48 +76,48 @@ ok $? "migrate_tls.with_it_the_wire_sees_nothing" "$tmp/send.err"
 end_pair
 
 pair
-recv_start "unix:$tmp/ctl" "${key[@]}"
+recv_start dst "unix:$tmp/ctl" "${key[@]}"
 "$umig" send --qmp "$tmp/src.qmp" --to "unix:$tmp/ctl" "${key[@]}" >"$tmp/send.out" 2>"$tmp/send.err"
 code=$?
-wait "$recv_pid" && [ $code = 0 ] && run_state "$tmp/dst.test" running
+wait "$recv_pid" && [ $code = 0 ] && vmm_is dst running
 ok $? "migrate_tls.a_running_guest" "$tmp/send.err"
 end_pair
 
 # --- strangers
 pair
-recv_start tcp:localhost:27913 --tls-certificates "$tmp/certs"
+recv_start dst tcp:localhost:27913 --tls-certificates "$tmp/certs"
 stays_here tcp:localhost:27913 --tls-certificates "$tmp/forged"
 ok $? "migrate_tls.a_sender_of_another_authority_moves_nothing" "$tmp/send.err"
 end_pair
 pair
-recv_start tcp:localhost:27914 --tls-certificates "$tmp/forged"
+recv_start dst tcp:localhost:27914 --tls-certificates "$tmp/forged"
 stays_here tcp:localhost:27914 --tls-certificates "$tmp/certs" && has_line "$tmp/send.err" "no TLS"
 ok $? "migrate_tls.a_receiver_of_another_authority_gets_nothing" "$tmp/send.err"
 end_pair
 pair
-recv_start tcp::27915 --tls-certificates "$tmp/certs"
+recv_start dst tcp::27915 --tls-certificates "$tmp/certs"
 stays_here tcp:127.0.0.2:27915 --tls-certificates "$tmp/certs" && has_line "$tmp/send.err" "no TLS"
 ok $? "migrate_tls.a_receiver_whose_certificate_is_for_another_host_gets_nothing" "$tmp/send.err"
 end_pair
 pair
-recv_start "unix:$tmp/ctl" "${key[@]}"
+recv_start dst "unix:$tmp/ctl" "${key[@]}"
 stays_here "unix:$tmp/ctl" --tls-psk "$tmp/other" --tls-user alice
 ok $? "migrate_tls.a_sender_with_another_key_moves_nothing" "$tmp/send.err"
 end_pair
 pair
-recv_start "unix:$tmp/ctl" "${key[@]}"
+recv_start dst "unix:$tmp/ctl" "${key[@]}"
 stays_here "unix:$tmp/ctl" && has_line "$tmp/send.err" "only with TLS"
 ok $? "migrate_tls.a_sender_in_the_clear_moves_nothing_and_is_told" "$tmp/send.err"
 end_pair
 pair
-recv_start "unix:$tmp/ctl"
+recv_start dst "unix:$tmp/ctl"
 stays_here "unix:$tmp/ctl" "${key[@]}" && has_line "$tmp/send.err" "no TLS"
 ok $? "migrate_tls.a_receiver_in_the_clear_gets_nothing" "$tmp/send.err"
 end_pair
 
 # --- a stranger takes nothing from a receiver that waits: the right one still comes through
 pair -S
-recv_start "unix:$tmp/ctl" "${key[@]}"
+recv_start dst "unix:$tmp/ctl" "${key[@]}"
 python3 - "$tmp/ctl" <<'PY'
 import socket, sys
 s = socket.socket(socket.AF_UNIX)
@@ -134,7 +133,7 @@ end_pair
 # --- killed and resumed, still encrypted
 half_way "${key[@]}"
 recv_kill
-recv_start "unix:$tmp/ctl" "${key[@]}" --resume
+recv_start dst "unix:$tmp/ctl" "${key[@]}" --resume
 both_finish
 ok $? "migrate_tls.a_second_receiver_finishes" "$tmp/recv.err"
 end_pair

@@ -7,42 +7,42 @@ uri="nbd+unix:///?socket=$tmp/s"
 head -c 16M /dev/urandom >"$tmp/img"
 
 nbdkit -f -r -U "$tmp/server" file "$tmp/img" >"$tmp/server.log" 2>&1 &
-started+=($!)
-wait_until 60 test -S "$tmp/server"
-source_start ./line.py "$tmp/s" "$tmp/server" $((8 << 20)) 0.001
+within 60 test -S "$tmp/server"
+server_start ./line.py "$tmp/s" "$tmp/server" $((8 << 20)) 0.001
 
-# pull VCPUS [STEP]: prints REPEATED-PAGES DEMAND-FAULTS, their MEDIAN and MAXIMUM in microseconds
-pull() {
+# order VCPUS [STEP] - prints REPEATED-PAGES DEMAND-FAULTS, their MEDIAN and MAXIMUM in microseconds
+order() {
 	fake_region 16 "$1"
 	[ -z "$2" ] || export UMIG_FAKE_STEP=$2
-	timeout 60 "$fake" pull --pid 1234 --from "$uri" --json 2>"$tmp/err" >"$tmp/out" &&
+	pull --from "$uri" --json &&
 		fake_is_whole "$tmp/img" &&
 		tail -n 1 "$tmp/out" | jq -r '"\(.repeated_pages) \(.requests) \(.p50_ns / 1000 | floor) \(.max_ns / 1000 | floor)"'
 }
 
-# Those who go through the pages take a little longer for them than the line does. If background
-# did not follow them, each of the three would fault 150 to 300 times.
+# A thread that goes through the pages takes a little longer for each than the line does. If
+# background did not follow, there would be 150 to 300 faults in each of the three cases.
 export UMIG_FAKE_WORK_US=700
-read -r repeated forward median _ < <(pull 1 1)
+read -r repeated forward median _ < <(order 1 1)
 echo "# forward: $forward faults, $repeated pages twice, median $median us"
 [ "$forward" -le 100 ]
 ok $? "order.who_goes_forward_seldom_waits" "$tmp/err"
-read -r repeated backward median _ < <(pull 1 -1)
+read -r repeated backward median _ < <(order 1 -1)
 echo "# backward: $backward faults, $repeated pages twice, median $median us"
 [ "$backward" -le 100 ]
 ok $? "order.who_goes_backward_seldom_waits" "$tmp/err"
-# As two vCPUs do whose memory was allocated at the same time.
+# Two vCPUs do this if their memory was allocated at the same time.
 export UMIG_FAKE_WORK_US=1400
-read -r repeated both median _ < <(pull 2 1)
+read -r repeated both median _ < <(order 2 1)
 echo "# two forward near each other: $both faults, $repeated pages twice, median $median us"
 [ "$both" -le 100 ]
 ok $? "order.two_who_go_forward_near_each_other_seldom_wait" "$tmp/err"
 unset UMIG_FAKE_WORK_US
 
-# What is asked for ahead would take a second on this line: 8 MiB, on two connections.
-# Where the machine stands still for PATIENCE_NS (demand.c), demand asks again: that is no verdict.
+# The pages that background asks for ahead take a second on this line: 8 MiB, on two connections.
+# If the machine stands still for PATIENCE_NS (demand.c), demand asks again, and a page comes twice
+# rightly. A try in which somebody waited that long says nothing, so it does not count.
 for _ in 1 2 3; do
-	read -r repeated faults median max < <(pull 8)
+	read -r repeated faults median max < <(order 8)
 	if [ "${repeated:-0}" -eq 0 ] || [ "$max" -lt 200000 ]; then break; fi
 	echo "# $repeated pages twice after $max us"
 done
@@ -51,5 +51,5 @@ echo "# at random: $faults faults, $repeated pages twice, median $median us"
 ok $? "order.nobody_waits_for_what_was_asked_for_ahead" "$tmp/err"
 [ "$repeated" = 0 ]
 ok $? "order.no_page_comes_twice" "$tmp/err"
-source_stop
+server_stop
 finish

@@ -4,13 +4,8 @@
 . "$(dirname "$0")/lib.sh"
 
 make_image "$tmp/img" 8
-rm -f "$tmp/uri" "$tmp/err"
-"$umig" serve --file "$tmp/img" --listen "unix:$tmp/s" >"$tmp/uri" 2>"$tmp/err" &
-pid=$!
-started+=("$pid")
-wait_until 60 test -s "$tmp/uri"
-ok $? "serve.prints_the_uri" "$tmp/err"
-uri=$(cat "$tmp/uri")
+serve_start --file "$tmp/img" --listen "unix:$tmp/s"
+ok $? "serve.prints_the_uri" "$tmp/serve.err"
 [ "$(nbdinfo --size "$uri")" = 8388608 ]
 ok $? "export.has_the_size_of_the_file"
 nbdcopy "$uri" "$tmp/copy" && cmp "$tmp/copy" "$tmp/img"
@@ -36,23 +31,18 @@ ok $? "extents.holes_are_holes"
 truncate -s 4M "$tmp/img"
 ! nbdcopy "$uri" "$tmp/copy" 2>"$tmp/err"
 ok $? "export.of_a_file_that_shrank_fails_and_never_reads_zero"
-kill "$pid"
-wait "$pid"
+kill "$serve_pid"
+wait "$serve_pid"
 ok $? "serve.ends_on_sigterm"
 [ ! -e "$tmp/s" ]
 ok $? "serve.removes_its_socket"
 
 # Neighbours that are smaller than a page and a size that is no multiple of one.
 printf 'x%.0s' {1..5000} >"$tmp/odd"
-rm -f "$tmp/uri2" "$tmp/err"
-"$umig" serve --file "$tmp/odd" --listen tcp:127.0.0.1:0 >"$tmp/uri2" 2>"$tmp/err" &
-pid=$!
-started+=("$pid")
-wait_until 60 test -s "$tmp/uri2"
-nbdcopy "$(cat "$tmp/uri2")" "$tmp/copy2" && cmp "$tmp/copy2" "$tmp/odd"
-ok $? "serve.on_a_free_tcp_port" "$tmp/err"
-kill "$pid"
-wait "$pid" 2>/dev/null
+serve_start --file "$tmp/odd" --listen tcp:127.0.0.1:0
+nbdcopy "$uri" "$tmp/copy2" && cmp "$tmp/copy2" "$tmp/odd"
+ok $? "serve.on_a_free_tcp_port" "$tmp/serve.err"
+serve_stop
 
 "$umig" serve --file "$tmp/none" --listen "unix:$tmp/s" 2>"$tmp/err"
 [ $? = 1 ] && grep -q "No such file" "$tmp/err"

@@ -40,8 +40,7 @@ vmm_start() {
 	rm -f "$tmp/where" "$tmp/where.unmapped"
 	python3 "$tmp/vmm.py" "$tmp/img" "$tmp/where" &
 	vmm=$!
-	started+=("$vmm")
-	wait_until 60 test -s "$tmp/where"
+	within 60 test -s "$tmp/where"
 	read -r range fd <"$tmp/where"
 }
 vmm_stop() {
@@ -49,18 +48,9 @@ vmm_stop() {
 	wait "$vmm" 2>/dev/null
 }
 
-# serve_start OPTIONS...
-serve_start() {
-	rm -f "$tmp/uri"
-	"$umig" serve "$@" --listen "unix:$tmp/s" >"$tmp/uri" 2>"$tmp/err" &
-	serve=$!
-	started+=("$serve")
-	wait_until 60 test -s "$tmp/uri"
-	uri=$(cat "$tmp/uri")
-}
-serve_stop() {
-	kill "$serve"
-	wait "$serve" 2>/dev/null
+# serve_process OPTION... - serves memory of a process; the URI is $uri
+serve_process() {
+	serve_start "$@" --listen "unix:$tmp/s"
 }
 
 # No byte of a copy that failed may differ from the image, unless it was never written.
@@ -81,7 +71,7 @@ pread() {
 }
 
 vmm_start
-serve_start --pid "$vmm" --range "$range"
+serve_process --pid "$vmm" --range "$range"
 has_image
 ok $? "range.private_anonymous_memory_is_served" "$tmp/err"
 nbdinfo --map --totals "$uri" | grep -q ' 2 '
@@ -90,7 +80,7 @@ fake_region 8 4
 "$fake" pull --pid 1234 --from "$uri" 2>"$tmp/pull.err" && fake_is_whole "$tmp/img"
 ok $? "range.fills_a_region" "$tmp/pull.err"
 kill -USR1 "$vmm"
-wait_until 10 test -e "$tmp/where.unmapped"
+within 10 test -e "$tmp/where.unmapped"
 pread 0 4194304
 ok $? "range.what_is_mapped_is_still_served" "$tmp/out"
 ! pread 4194304 4096 && ! pread 4190208 8192 && grep -q "read failed: Input/output" "$tmp/out"
@@ -103,7 +93,7 @@ serve_stop
 vmm_stop
 
 vmm_start
-serve_start --pid "$vmm" --range "$range"
+serve_process --pid "$vmm" --range "$range"
 pread 0 4096
 ok $? "dead.setup" "$tmp/out"
 vmm_stop
@@ -118,7 +108,7 @@ refuses "no process $vmm" --pid "$vmm" --range "$range"
 ok $? "dead.process_is_refused" "$tmp/err"
 
 vmm_start
-serve_start --pid "$vmm" --region "/memfd:named (deleted)"
+serve_process --pid "$vmm" --region "/memfd:named (deleted)"
 has_image
 ok $? "region.by_its_name" "$tmp/err"
 serve_stop
@@ -127,7 +117,7 @@ ok $? "region.that_is_not_there_is_refused" "$tmp/err"
 refuses "more than one" --pid "$vmm" --region ""
 ok $? "region.that_is_not_one_is_refused" "$tmp/err"
 
-serve_start --pid "$vmm" --fd "$fd"
+serve_process --pid "$vmm" --fd "$fd"
 has_image
 ok $? "fd.of_a_process_is_served" "$tmp/err"
 vmm_stop

@@ -4,9 +4,7 @@
 . "$(dirname "$0")/lib.sh"
 
 make_image "$tmp/img" 32
-nbdkit -f -r -U "$tmp/s" --filter=delay file "$tmp/img" rdelay=1ms &
-started+=("$!")
-wait_until 5 test -S "$tmp/s"
+server_start nbdkit -f -r -U "$tmp/s" --filter=delay file "$tmp/img" rdelay=1ms
 fake_region 32 4
 "$fake" pull --pid 1234 --from "nbd+unix:///?socket=$tmp/s" --rate 16M --json >"$tmp/run.json" 2>"$tmp/err"
 ok $? "report.has_a_run" "$tmp/err"

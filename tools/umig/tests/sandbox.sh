@@ -1,19 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# What a helper can do no more once it is attached.
+# What a helper can no longer do once it is attached.
 . "$(dirname "$0")/lib.sh"
 
 make_image "$tmp/img" 8
-nbdkit -f -r -U "$tmp/s" file "$tmp/img" &
-started+=("$!")
-wait_until 5 test -S "$tmp/s"
+server_start nbdkit -f -r -U "$tmp/s" file "$tmp/img"
 # No fake vCPUs: they are threads that begin with the attach.
 fake_region 8 0
-rm -f "$tmp/err"
-"$fake" pull --pid 1234 --from "nbd+unix:///?socket=$tmp/s" --rate 256K 2>"$tmp/err" &
-pid=$!
-started+=("$pid")
-wait_until 10 fake_has_pages 100
+pull_start --from "nbd+unix:///?socket=$tmp/s" --rate 256K
+within 10 fake_has_pages 100
 
 # every_thread FIELD VALUE
 every_thread() {
@@ -32,12 +27,11 @@ ok $? "sandbox.keeps_no_capability_but_the_nice_value" "$tmp/status"
 kill "$pid"
 wait "$pid" 2>/dev/null
 fake_region 8 2
-"$fake" pull --pid 1234 --from "nbd+unix:///?socket=$tmp/s" 2>"$tmp/err" && fake_is_whole "$tmp/img"
+pull --from "nbd+unix:///?socket=$tmp/s" && fake_is_whole "$tmp/img"
 ok $? "sandbox.leaves_enough_to_complete" "$tmp/err"
 nbdkit -f -r -i 127.0.0.1 -p 47931 file "$tmp/img" &
-started+=("$!")
-wait_until 5 nbdinfo nbd://localhost:47931/
+within 5 nbdinfo nbd://localhost:47931/
 fake_region 8 2
-"$fake" pull --pid 1234 --from "nbd://localhost:47931/" 2>"$tmp/err" && fake_is_whole "$tmp/img"
+pull --from "nbd://localhost:47931/" && fake_is_whole "$tmp/img"
 ok $? "sandbox.leaves_name_resolution" "$tmp/err"
 finish

@@ -1,30 +1,25 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# pull from servers that nobody here wrote: whatever speaks NBD, or what nbdkit makes speak it.
+# pull from servers that are not part of this project: they speak NBD, or nbdkit does it for them.
 . "$(dirname "$0")/lib.sh"
 
 make_image "$tmp/img" 16
 uri="nbd+unix:///?socket=$tmp/s"
 
-# check_server NAME IMAGE MIB COMMAND... (with $vcpus that fault)
+# check_server NAME IMAGE MIB COMMAND... - both kinds of region, with $vcpus threads that fault
 vcpus=4
 check_server() {
 	local name=$1 image=$2 mib=$3
 	shift 3
 
-	rm -f "$tmp/s"
-	"$@" >"$tmp/server.log" 2>&1 &
-	server=$!
-	started+=("$server")
-	wait_until 10 test -S "$tmp/s"
+	server_start "$@"
 	for kind in fake_region fake_shared_region; do
 		$kind "$mib" "$vcpus"
-		timeout 60 "$fake" pull --pid 1234 --from "$uri" 2>"$tmp/err" &&
-			fake_is_whole "$image"
+		pull --from "$uri" && fake_is_whole "$image"
 		ok $? "server.$name.$kind" "$tmp/err"
 	done
-	kill "$server"
-	wait "$server" 2>/dev/null
+	# The stats filter writes its file when it is asked to end.
+	server_stop TERM
 }
 
 # --- an image that is a text
@@ -39,8 +34,8 @@ PY
 check_server data "$tmp/text.img" 2 nbdkit -f -r -U "$tmp/s" data size=2M \
 	'( 0x61 )*8192 @1048576 ( 1 2 3 4 )*1024 @0x1fffff 0xff'
 
-# --- what was asked for, as the server counts it: zeros are not read, nothing is read twice. (What
-# demand and background both ask for is, so nobody faults.)
+# --- how much was read, as the server counts it: zeros are not read, nothing is read twice. Nobody
+# faults here, because a page for which demand and background both ask is read twice.
 vcpus=0
 check_server stats "$tmp/img" 16 nbdkit -f -r -U "$tmp/s" --filter=stats \
 	"$UMIG_PLUGIN_DIR/nbdkit-umig-plugin.so" "$tmp/img" "statsfile=$tmp/stats"
@@ -69,8 +64,7 @@ fi
 if busybox httpd -f -p 127.0.0.1:0 --help 2>&1 | grep -q Usage; then
 	port=$(python3 -c "import socket; s = socket.socket(); s.bind(('127.0.0.1', 0)); print(s.getsockname()[1])")
 	busybox httpd -f -p "127.0.0.1:$port" -h "$tmp" 2>"$tmp/httpd.log" &
-	started+=("$!")
-	wait_until 10 bash -c "exec 3<>/dev/tcp/127.0.0.1/$port"
+	within 10 bash -c "exec 3<>/dev/tcp/127.0.0.1/$port"
 	check_server http "$tmp/img" 16 nbdkit -f -r -U "$tmp/s" curl "http://127.0.0.1:$port/img"
 else
 	skip server.http "no busybox with httpd"
@@ -87,8 +81,7 @@ if [ "$sshd" ] && [ "$(id -u)" = 0 ]; then
 	"$sshd" -D -e -f /dev/null -h "$tmp/host_key" -o "ListenAddress=127.0.0.1:$port" \
 		-o "AuthorizedKeysFile=$tmp/key.pub" -o StrictModes=no -o PermitRootLogin=yes \
 		-o UsePAM=no -o "Subsystem=sftp internal-sftp" 2>"$tmp/sshd.log" &
-	started+=("$!")
-	wait_until 10 bash -c "exec 3<>/dev/tcp/127.0.0.1/$port"
+	within 10 bash -c "exec 3<>/dev/tcp/127.0.0.1/$port"
 	check_server ssh "$tmp/img" 16 nbdkit -f -r -U "$tmp/s" ssh host=127.0.0.1 "port=$port" \
 		user=root "identity=$tmp/key" "known-hosts=$tmp/known" "path=$tmp/img"
 else

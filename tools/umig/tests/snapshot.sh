@@ -6,7 +6,6 @@
 
 make_image "$tmp/src.ram" 64
 qemu src "$tmp/src.ram" -S
-src_pid=$qemu_pid
 "$umig" snapshot --qmp "$tmp/src.qmp" --pause --json "$tmp/snap" >"$tmp/out" 2>"$tmp/err"
 code=$?
 [ $code = 0 ] && cmp "$tmp/src.ram" "$tmp/snap/ram.raw"
@@ -18,9 +17,8 @@ ok $? "snapshot.is_for_the_owner_alone"
 "$umig" snapshot --qmp "$tmp/src.qmp" --pause "$tmp/again" 2>"$tmp/err"
 [ $? = 3 ] && [ ! -e "$tmp/again" ] && has_line "$tmp/err" "postmigrate"
 ok $? "snapshot.of_a_guest_that_has_gone_is_refused" "$tmp/err"
-kill -9 "$src_pid"
+vmm_kill src
 qemu src "$tmp/src.ram" -S
-src_pid=$qemu_pid
 "$umig" snapshot --qmp "$tmp/src.qmp" --pause "$tmp/snap" 2>"$tmp/err"
 [ $? = 1 ] && cmp "$tmp/src.ram" "$tmp/snap/ram.raw" && has_line "$tmp/err" "directory of its own"
 ok $? "snapshot.does_not_touch_what_is_there" "$tmp/err"
@@ -29,12 +27,12 @@ ok $? "snapshot.does_not_touch_what_is_there" "$tmp/err"
 if mkdir "$tmp/full" && mount -t tmpfs -o size=4m none "$tmp/full" 2>/dev/null; then
 	"$umig" snapshot --qmp "$tmp/src.qmp" --pause "$tmp/full/snap" 2>"$tmp/err"
 	[ $? = 6 ] && [ ! -e "$tmp/full/snap" ] && has_line "$tmp/err" "No space left" &&
-		run_state "$tmp/src.test" postmigrate
+		vmm_is src postmigrate
 	ok $? "snapshot.without_room_leaves_nothing" "$tmp/err"
 	umount "$tmp/full"
 fi
 
-# restore_into NAME [OPTIONS]: a fresh QEMU and a fresh region
+# restore_into NAME [OPTION]... - a fresh QEMU and a fresh region
 restore_into() {
 	local name=$1
 	shift
@@ -42,7 +40,8 @@ restore_into() {
 	[ -z "${fake_step-}" ] || export UMIG_FAKE_STEP=$fake_step
 	truncate -s 64M "$tmp/ram"
 	qemu "$name" "$tmp/ram" -incoming defer
-	export UMIG_FAKE_PID=$qemu_pid UMIG_FAKE_PATH=$tmp/ram
+	local pid=${name}_pid
+	export UMIG_FAKE_PID=${!pid} UMIG_FAKE_PATH=$tmp/ram
 	timeout 60 "$fake" restore --qmp "$tmp/$name.qmp" "$@" "$tmp/snap" >"$tmp/out" 2>"$tmp/err"
 }
 
@@ -50,8 +49,8 @@ restore_into one --json && fake_is_whole "$tmp/snap/ram.raw"
 ok $? "restore.brings_every_page_once_and_converts" "$tmp/err"
 tail -1 "$tmp/out" | grep -q '"converted":true'
 ok $? "restore.prints_a_summary" "$tmp/out"
-qmp "$tmp/one.test" qom-list path=/objects | grep -q '"r0"' &&
-	! qmp "$tmp/one.test" qom-list path=/objects | grep -q umig
+qmp one qom-list '{"path":"/objects"}' | grep -q '"ram"' &&
+	! qmp one qom-list '{"path":"/objects"}' | grep -q umig
 ok $? "restore.leaves_nothing_in_qemu"
 if [ "$(id -u)" = 0 ]; then
 	# Root without its capabilities, as it fills.
@@ -63,27 +62,19 @@ if [ "$(id -u)" = 0 ]; then
 	ok $? "restore.record_into_what_it_may_not_write_to_begins_nothing" "$tmp/err"
 	chown -R root "$tmp/snap"
 fi
-qemu-nbd -r -f raw -e 4 -t -k "$tmp/n" "$tmp/snap/ram.raw" &
-started+=("$!")
-wait_until 5 test -S "$tmp/n"
-restore_into two --from "nbd+unix:///?socket=$tmp/n" && fake_is_whole "$tmp/snap/ram.raw"
+server_start qemu-nbd -r -f raw -e 4 -t -k "$tmp/s" "$tmp/snap/ram.raw"
+restore_into two --from "nbd+unix:///?socket=$tmp/s" && fake_is_whole "$tmp/snap/ram.raw"
 ok $? "restore.from_any_nbd_server" "$tmp/err"
+server_stop
 
 # --- the working set: learned from one restore, read first in another
-# source_start OPTIONS...: an NBD server that writes down what is read
-source_start() {
-	rm -f "$tmp/l" "$tmp/log"
-	nbdkit -f -r -t 1 -U "$tmp/l" --filter=log --filter=delay file "$tmp/snap/ram.raw" \
-		logfile="$tmp/log" "$@" &
-	source_pid=$!
-	started+=("$source_pid")
-	wait_until 5 test -S "$tmp/l"
+# logging_server OPTION... - an NBD server that writes down what is read
+logging_server() {
+	rm -f "$tmp/log"
+	server_start nbdkit -f -r -t 1 -U "$tmp/s" --filter=log --filter=delay file "$tmp/snap/ram.raw" \
+		logfile="$tmp/log" "$@"
 }
-source_stop() {
-	kill "$source_pid"
-	wait "$source_pid" 2>/dev/null
-}
-# Pages in the order they were read, without the one that demand begins with and throws away
+# Pages in the order they were read. Demand reads one page first and throws it away; that is left out.
 pages_read() {
 	sed -n 's/.* Read .*offset=\(0x[0-9a-f]*\) count=\(0x[0-9a-f]*\).*/\1 \2/p' "$tmp/log" |
 		awk '!seen && $0 == "0x0 0x1000" { seen = 1; next } { print }' |
@@ -96,36 +87,36 @@ pages_in_set() {
 for first, nr in json.load(open('$tmp/snap/working_set.json'))['runs']:
     print(*range(first, first + nr), sep='\n')"
 }
-source_start rdelay=4ms
-fake_vcpus=1 restore_into record --from "nbd+unix:///?socket=$tmp/l" --record 1 &&
+logging_server rdelay=4ms
+fake_vcpus=1 restore_into record --from "nbd+unix:///?socket=$tmp/s" --record 1 &&
 	fake_is_whole "$tmp/snap/ram.raw"
 ok $? "restore.record_brings_every_page" "$tmp/err"
-source_stop
+server_stop TERM
 n=$(pages_in_set | wc -l)
 [ "$n" -gt 20 ] && [ "$n" -lt 2000 ] &&
 	cmp <(pages_in_set | sort) <(pages_read | head -n "$n" | sort)
 ok $? "restore.record_keeps_what_was_touched_and_nothing_else" "$tmp/snap/working_set.json"
-source_start rdelay=0
-restore_into replay --from "nbd+unix:///?socket=$tmp/l" --replay --connections 1 &&
+logging_server rdelay=0
+restore_into replay --from "nbd+unix:///?socket=$tmp/s" --replay --connections 1 &&
 	fake_is_whole "$tmp/snap/ram.raw" &&
 	cmp <(pages_in_set) <(pages_read | head -n "$n")
 ok $? "restore.replay_reads_the_working_set_first_and_in_its_order" "$tmp/err"
-source_stop
-source_start rdelay=4ms
-fake_vcpus=1 restore_into ahead --from "nbd+unix:///?socket=$tmp/l" &&
+server_stop TERM
+logging_server rdelay=4ms
+fake_vcpus=1 restore_into ahead --from "nbd+unix:///?socket=$tmp/s" &&
 	fake_is_whole "$tmp/snap/ram.raw"
 ok $? "restore.with_a_guest_that_faults_brings_every_page" "$tmp/err"
-source_stop
+server_stop TERM
 first=$(pages_read | head -n 1)
 cmp <(pages_read | head -n 4 | sort -n) <(seq $((first / 4 * 4)) $((first / 4 * 4 + 3))) >"$tmp/err"
 ok $? "restore.reads_the_neighbours_of_a_page_while_devices_are_loaded" "$tmp/err"
-# Four threads that go through the pages in order, and so want what is on its way as a neighbour.
-source_start rdelay=4ms
-fake_vcpus=4 fake_step=1 restore_into neighbours --from "nbd+unix:///?socket=$tmp/l" --json &&
+# Four threads go through the pages in order, so they want pages that are on their way as neighbours.
+logging_server rdelay=4ms
+fake_vcpus=4 fake_step=1 restore_into neighbours --from "nbd+unix:///?socket=$tmp/s" --json &&
 	fake_is_whole "$tmp/snap/ram.raw" &&
 	tail -n 1 "$tmp/out" | jq -e '.demand_pages > 0 and .converted' >>"$tmp/err"
 ok $? "restore.a_neighbour_that_is_wanted_is_installed_once" "$tmp/err"
-source_stop
+server_stop TERM
 for set in '' '[]' '{"umig_working_set":1,"page_size":4096,"pages":16384,"runs":[[16000,385]]}' \
 	'{"umig_working_set":1,"page_size":4096,"pages":99,"runs":[]}'; do
 	printf '%s' "$set" >"$tmp/snap/working_set.json"
@@ -137,7 +128,7 @@ done
 ok $? "restore.of_no_working_set_exits_3" "$tmp/err"
 rm "$tmp/snap/working_set.json"
 
-# --- what is not what was saved
+# --- damaged snapshots
 cp "$tmp/snap/ram.raw" "$tmp/keep"
 printf 'x' | dd of="$tmp/snap/ram.raw" bs=1 seek=10000000 conv=notrunc status=none
 restore_into three
@@ -155,7 +146,7 @@ restore_into five
 [ $? = 1 ] && has_line "$tmp/err" "not what was saved"
 ok $? "restore.of_a_short_state_does_not_start" "$tmp/err"
 cp "$tmp/keep" "$tmp/snap/state.bin"
-for meta in '' '{}' '[1]' '{"umig_snapshot": 1, "ram_id": "r0", "ram_size": -4096}'; do
+for meta in '' '{}' '[1]' '{"umig_snapshot": 1, "ram_id": "ram", "ram_size": -4096}'; do
 	printf '%s' "$meta" >"$tmp/meta"
 	mkdir -p "$tmp/bad" && cp "$tmp/meta" "$tmp/bad/meta.json"
 	"$fake" restore --qmp "$tmp/five.qmp" "$tmp/bad" 2>"$tmp/err"
@@ -167,5 +158,4 @@ ok $? "restore.of_no_snapshot_exits_3" "$tmp/err"
 "$umig" restore --qmp "$tmp/five.qmp" 2>"$tmp/err"
 [ $? = 2 ]
 ok $? "restore.without_a_directory_exits_2" "$tmp/err"
-kill -9 "$src_pid"
 finish

@@ -6,14 +6,7 @@
 # Large enough that the one vCPU that faults does not bring all of it meanwhile.
 make_image "$tmp/img" 128
 uri="nbd+unix:///?socket=$tmp/s"
-
-source_start() {
-	rm -f "$tmp/source.log"
-	nbdkit -f -r -U "$tmp/s" file "$tmp/img" >"$tmp/source.log" 2>&1 &
-	source_pid=$!
-	started+=("$source_pid")
-	wait_until 60 test -S "$tmp/s"
-}
+server=(nbdkit -f -r -U "$tmp/s" file "$tmp/img")
 
 status() { "$umig" status --pid "$pid" --json >"$tmp/status" 2>"$tmp/err"; }
 
@@ -28,13 +21,12 @@ assert ($1), s" 2>"$tmp/err"
 "$umig" status >"$tmp/out" 2>"$tmp/err" && has_line "$tmp/err" "no umig is running"
 ok $? "status.of_nothing_says_so" "$tmp/err"
 
-source_start
+server_start "${server[@]}"
 fake_region 128 1
 rm -f "$tmp/pull"
 "$fake" pull --pid 1234 --from "$uri" --rate 1M 2>"$tmp/pull" &
 pid=$!
-started+=("$pid")
-wait_until 10 status_is "s['present_pages'] > 0 and s['p50_ns'] > 0"
+within 10 status_is "s['present_pages'] > 0 and s['p50_ns'] > 0"
 status_is "s['pid'] == $pid and s['command'] == 'pull' and s['phase'] == 'filling' and
 	s['source'] == '$uri' and s['regions'] == [7] and s['total_pages'] == 32768 and
 	s['missing_pages'] == 32768 - s['present_pages'] and s['rate'] == 1 << 20 and
@@ -50,38 +42,35 @@ ok $? "status.fits_80_columns" "$tmp/out"
 rm -f "$tmp/watch" "$tmp/err"
 timeout 120 "$umig" status --watch --pid "$pid" >"$tmp/watch" 2>"$tmp/err" &
 watch=$!
-started+=("$watch")
 
 "$umig" set --pid "$pid" --pause && status_is "s['paused']"
 ok $? "set.pause_is_shown" "$tmp/err"
 # It looks once a second.
-wait_until 10 has_line "$tmp/watch" "paused"
+within 10 has_line "$tmp/watch" "paused"
 ok $? "status.watch_shows_a_pause" "$tmp/watch"
 # Without a limit background would be done long before the fake's vCPUs have got so many pages.
 "$umig" set --pid "$pid" --rate 0
 demand() { status && jq '.[0].demand_pages' "$tmp/status"; }
 background() { status && jq '.[0].present_pages - .[0].demand_pages' "$tmp/status"; }
-wait_until 20 status_is "s['demand_pages'] > $(demand) + 200"
+within 20 status_is "s['demand_pages'] > $(demand) + 200"
 before=$(background)
-wait_until 20 status_is "s['demand_pages'] > $(demand) + 200"
+within 20 status_is "s['demand_pages'] > $(demand) + 200"
 # The two numbers are not read in the same moment. Not paused it would bring ten thousand.
 [ "$(background)" -le $((before + 500)) ]
 ok $? "set.pause_stops_background" "$tmp/status"
 "$umig" set --pid "$pid" --rate 1M
 status_is "s['demand_pages'] > 0" && demand=$(jq '.[0].demand_pages' "$tmp/status") &&
-	wait_until 10 status_is "s['demand_pages'] > $demand"
+	within 10 status_is "s['demand_pages'] > $demand"
 ok $? "set.pause_leaves_demand_alone" "$tmp/status"
 
 # --- since when the source is lost
-kill -9 "$source_pid"
-wait "$source_pid" 2>/dev/null
-rm -f "$tmp/s"
-wait_until 10 status_is "s['source_lost_seconds'] is not None and s['source_lost_seconds'] > 0.5"
+server_stop
+within 10 status_is "s['source_lost_seconds'] is not None and s['source_lost_seconds'] > 0.5"
 ok $? "status.says_since_when_the_source_is_lost" "$tmp/status"
 "$umig" status >"$tmp/out" && has_line "$tmp/out" "no source [0-9]* s"
 ok $? "status.shows_it_to_a_person" "$tmp/out"
-source_start
-wait_until 10 status_is "s['source_lost_seconds'] is None and s['paused'] and s['rate'] == 1 << 20"
+server_start "${server[@]}"
+within 10 status_is "s['source_lost_seconds'] is None and s['paused'] and s['rate'] == 1 << 20"
 ok $? "set.survives_a_reconnect" "$tmp/status"
 
 "$umig" set --pid "$pid" --rate 2x 2>"$tmp/err"

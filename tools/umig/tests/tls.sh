@@ -10,20 +10,8 @@ psktool -u alice -p "$tmp/other" >/dev/null 2>&1
 certificates "$tmp/certs"
 certificates "$tmp/forged"
 
-# serve_start OPTIONS...; the URI is in $uri
-serve_start() {
-	rm -f "$tmp/serve.out" "$tmp/serve.err"
-	"$umig" serve --file "$tmp/img" "$@" >"$tmp/serve.out" 2>"$tmp/serve.err" &
-	serve_pid=$!
-	started+=("$serve_pid")
-	wait_until 60 has_line "$tmp/serve.out" nbds
-	uri=$(grep -o 'nbds[^ ]*' "$tmp/serve.out")
-}
-serve_stop() {
-	kill "$serve_pid"
-	wait "$serve_pid" 2>/dev/null
-}
-pull() { fake_region 8 2 && timeout 60 "$fake" pull --pid 1234 "$@" 2>"$tmp/err"; }
+# fills OPTION... - a region gets the whole image
+fills() { fake_region 8 2 && pull "$@" && fake_is_whole "$tmp/img"; }
 
 # Tries for ever, and nothing is filled.
 gets_nothing() {
@@ -31,8 +19,8 @@ gets_nothing() {
 	pulls_in_vain "no connection to the source" "$@"
 }
 
-serve_start --listen tcp:127.0.0.1:0 --tls-psk "$tmp/psk"
-pull --from "$uri" --tls-psk "$tmp/psk" --tls-user alice && fake_is_whole "$tmp/img"
+serve_start --file "$tmp/img" --listen tcp:127.0.0.1:0 --tls-psk "$tmp/psk"
+fills --from "$uri" --tls-psk "$tmp/psk" --tls-user alice
 ok $? "tls.psk_over_tcp" "$tmp/err"
 gets_nothing --from "$uri" --tls-psk "$tmp/other" --tls-user alice
 ok $? "tls.another_key_gets_nothing" "$tmp/err"
@@ -40,11 +28,8 @@ gets_nothing --from "${uri/nbds/nbd}"
 ok $? "tls.plain_text_gets_nothing" "$tmp/err"
 # Asked for TLS, a URI without it is not followed.
 fake_region 8 2
-rm -f "$tmp/err"
-"$fake" pull --pid 1234 --from "${uri/nbds/nbd}" --tls-psk "$tmp/psk" --tls-user alice 2>"$tmp/err" &
-pid=$!
-started+=("$pid")
-wait_until 10 has_line "$tmp/err" "TLS"
+pull_start --from "${uri/nbds/nbd}" --tls-psk "$tmp/psk" --tls-user alice
+within 10 has_line "$tmp/err" "TLS"
 code=$?
 kill "$pid" 2>/dev/null
 wait "$pid" 2>/dev/null
@@ -52,20 +37,20 @@ wait "$pid" 2>/dev/null
 ok $? "tls.is_not_given_up_for_a_plain_uri" "$tmp/err"
 serve_stop
 
-serve_start --listen "unix:$tmp/s" --tls-psk "$tmp/psk"
-pull --from "$uri" --tls-psk "$tmp/psk" --tls-user alice && fake_is_whole "$tmp/img"
+serve_start --file "$tmp/img" --listen "unix:$tmp/s" --tls-psk "$tmp/psk"
+fills --from "$uri" --tls-psk "$tmp/psk" --tls-user alice
 ok $? "tls.psk_over_a_unix_socket" "$tmp/err"
 serve_stop
 
-serve_start --listen tcp:127.0.0.1:0 --host localhost --tls-certificates "$tmp/certs"
+serve_start --file "$tmp/img" --listen tcp:127.0.0.1:0 --host localhost --tls-certificates "$tmp/certs"
 uri=${uri/127.0.0.1/localhost}
-pull --from "$uri" --tls-certificates "$tmp/certs" && fake_is_whole "$tmp/img"
+fills --from "$uri" --tls-certificates "$tmp/certs"
 ok $? "tls.certificates" "$tmp/err"
 gets_nothing --from "$uri" --tls-certificates "$tmp/forged"
 ok $? "tls.a_client_of_another_authority_gets_nothing" "$tmp/err"
 serve_stop
 # A server that is not who it says it is
-serve_start --listen tcp:127.0.0.1:0 --host localhost --tls-certificates "$tmp/forged"
+serve_start --file "$tmp/img" --listen tcp:127.0.0.1:0 --host localhost --tls-certificates "$tmp/forged"
 uri=${uri/127.0.0.1/localhost}
 gets_nothing --from "$uri" --tls-certificates "$tmp/certs"
 ok $? "tls.nothing_is_taken_from_a_server_of_another_authority" "$tmp/err"
