@@ -57,9 +57,9 @@
 # The exit status of vm.sh, and of a command inside the VM, that says: void
 emulator_void_status=123
 
-# How often vm.sh boots before it gives up with the status above. In one run of everything 7 of 27
-# runs of scenarios were void; the worst scenario, snapshot on 6.1, was void 5 times of 7. Ten
-# voids in a row then happen to that one in 3 of 100 runs, to the others practically never.
+# How often vm.sh boots before it gives up with the status above. A normal run of
+# everything, with its 20 runs of scenarios, had 7 void ones. The worst scenario, snapshot on 6.1,
+# was void 5 times of 7: it meets ten void runs in a row 3 times in 100, the others hardly ever.
 # shellcheck disable=SC2034 # for vm.sh
 emulator_boots=10
 
