@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# make help lists what can be made. The kernel's own build system reads Kbuild.
+# make help lists the targets. The kernel's own build system reads Kbuild.
 
 # The newest series whose headers are installed, unless KERNEL= or KDIR= says which.
 KERNEL ?= $(lastword $(shell ls -d /lib/modules/*/build 2>/dev/null | cut -d/ -f4 | \

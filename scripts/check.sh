@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Static checks. Each prints its findings only; any finding fails. What is switched
-# off has its reason beside it.
+# Static checks. Each prints only its findings; any finding fails. Each check that is
+# switched off has its reason beside it.
 #
 # usage: check.sh [NAME]...	only these, e.g. checkpatch shellcheck
 
@@ -25,19 +25,19 @@ check_build()
 
 	for kernel in $kernels; do
 		build=$(scripts/kernel.sh "$kernel" build) || return
-		# In a tree of its own: C=2 compiles nothing that is up to date.
+		# In a tree of its own, because C=2 checks only files that it compiles.
 		rm -rf "build/check/$kernel"
 		mkdir -p "build/check/$kernel"
 		cp -rs "$PWD/Kbuild" "$PWD/drivers" "$PWD/include" "build/check/$kernel/"
 		make -C "$build" M="$PWD/build/check/$kernel" W=1 C=2 \
 			CHECK="sparse" CF="-D__CHECK_ENDIAN__" modules 2>&1 |
 			grep -E 'warning:|WARNING:|error:|Error ' |
-			# The kernel's own headers are not ours to mend.
+			# Findings in the kernel's own headers are not for this project to mend.
 			grep -vE '^(/usr/src/|/usr/lib/|\./|\.\./|include/|arch/)'
 	done
 }
 
-# FILE_PATH_CHANGES, COMMIT_MESSAGE: about patches to the kernel tree.
+# FILE_PATH_CHANGES, COMMIT_MESSAGE: they are about patches to the kernel tree.
 # LINUX_VERSION_CODE, CONSTANT_COMPARISON: compat.h exists for nothing else, and
 # KERNEL_VERSION() on the right looks like a constant on the left.
 # BIT_MACRO: 1UL << 20 is a size here, and user space has no BIT().
@@ -167,7 +167,7 @@ check_uapi()
 	grep -nE '^[[:space:]]+(__u64|__s64|long|unsigned long|size_t|void \*)[[:space:]]' $uapi
 }
 
-# A hole is a piece of kernel stack that goes to user space.
+# A hole in a struct would carry a piece of kernel stack to user space.
 check_holes()
 {
 	local structs name

@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Which lines and branches of the module the test programs reach: builds the module with
-# gcov (the debug kernel has it, and nothing else in it is counted), runs the programs in
-# a test VM, and prints a table by file and the lines that were not reached.
+# Shows which lines and branches of the module the test programs reach. It builds the module
+# with gcov, which the debug kernel has for the module alone, runs the programs in a test VM,
+# and prints a table by file and the lines that were not reached.
 #
 # usage: coverage.sh [NAME]...	(default: all test programs)
 
@@ -19,13 +19,13 @@ if [ $# -eq 0 ]; then
 	set -- "${names[@]}"
 fi
 
-# The sanitizers' own branches would be counted.
+# gcov would count the sanitizers' own branches.
 rm -rf "$module" "$out"
 mkdir -p "$out"
 make -s modules KERNEL=debug \
 	KBUILD='GCOV_PROFILE=y KASAN_SANITIZE=n UBSAN_SANITIZE=n' > "$out/build.log" 2>&1
 
-# run.sh unloads the module; gcov keeps what was counted until then.
+# run.sh unloads the module; gcov keeps the counts.
 # shellcheck disable=SC2016 # $1 is the inner shell's
 selftests/qemu/vm.sh --kernel debug --mem 1536M --timeout 3000 --append numa=fake=2 \
 	--out "$out" -- bash -c '

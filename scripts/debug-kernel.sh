@@ -1,17 +1,17 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Builds a small kernel for tests out of Debian's linux-source-6.12, outside this tree,
-# and prints the directory with its bzImage and what modules are built against.
+# Builds a small kernel for tests out of Debian's linux-source-6.12, outside this tree. Prints
+# the directory that has its bzImage and is the kernel tree for modules.
 #
 # usage: debug-kernel.sh debug|kcsan
 #	debug	KASAN, UBSAN, lockdep, DEBUG_VM, PAGE_TABLE_CHECK, kmemleak, fault
 #		injection, gcov (for the module only)
 #	kcsan	KCSAN, which cannot be combined with KASAN
 #
-# The configurations are in kernel-config/. A build is found again by a hash of what it
-# was made of (source, configuration, compiler), so a change of any makes a new one, and
-# older ones of the same name are removed.
+# The configurations are in kernel-config/. The directory's name has a hash of source,
+# configuration and compiler. If any of them changes, there is a new build, and older ones
+# of the same name are removed.
 
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -70,7 +70,7 @@ if [ ! -e "$build/complete" ]; then
 	{
 		make -C "$source" O="$build" ARCH=x86_64 \
 			KCONFIG_ALLCONFIG="$build/fragment" allnoconfig
-		# What a dependency has left out would be missed by no test.
+		# No test would notice an option that a dependency has switched off.
 		while IFS= read -r line; do
 			case $line in
 			CONFIG_*=n) grep -q "^${line%=n}=" "$build/.config" && echo "not off: $line" ;;

@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Prints a directory that has those files of the kernel source that the tests
-# and checks need but Debian's header packages leave out: the kselftest harness,
-# checkpatch, coccicheck. The first call takes them out of the source package.
+# Prints a directory with files of the kernel source that tests and checks need and
+# that Debian's header packages leave out: the kselftest harness, checkpatch,
+# coccicheck. The first call takes them out of the source package.
 
 set -eu
 

@@ -5,15 +5,15 @@
 #
 # usage: kernel.sh KERNEL WORD
 #	KERNEL	6.1, 6.12 (the newest build of that series that is here), a full
-#		release name, the path of a bzImage, or debug, kcsan: what
-#		debug-kernel.sh builds, which it does if need be
+#		release name, the path of a bzImage, or debug, kcsan: these two
+#		debug-kernel.sh builds, if that has not been done
 #	WORD	release		e.g. 6.1.0-56-amd64
 #		build		the directory that modules are built against
 #		image		the bzImage
 #		root		the directory in which lib/modules/RELEASE has the
 #				kernel's own modules
 #
-# Kernels that are not installed are looked for in the cache that setup.sh fills.
+# This also looks for kernels in the cache that setup.sh fills.
 
 set -eu
 
@@ -90,7 +90,7 @@ image)
 	;;
 root)
 	for dir in / "$cache"; do
-		# With headers alone dkms runs depmod, too.
+		# dkms runs depmod, too, where only the headers are installed.
 		if [ -e "$dir/lib/modules/$release/modules.dep.bin" ] &&
 		   [ -d "$dir/lib/modules/$release/kernel" ]; then
 			echo "$dir"

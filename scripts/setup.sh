@@ -1,14 +1,15 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Gets what a fresh Debian 12 lacks for `make test`, `make demo`, `make check`.
+# Installs the packages and kernels that `make test`, `make demo` and `make check` need on a
+# fresh Debian 12.
 #
 # usage: setup.sh [test|demo|check]...	(default: test)
 #
 # As root it installs the missing packages; otherwise it prints the one line that
-# installs them and fails. Kernels are not installed: the test VM only needs their
-# files, so they are unpacked into the cache, and the machine's own boot menu and
-# initramfs stay as they are. With nothing missing this takes no time.
+# installs them and fails. Kernels are not installed, because the test VM only needs their
+# files. They are unpacked into the cache, and the machine's own boot menu and initramfs
+# stay as they are. If nothing is missing, this takes a third of a second.
 
 set -eu
 export PATH="$PATH:/usr/sbin:/sbin"
@@ -17,8 +18,8 @@ here=$(dirname "$0")
 kernels=${POSTCOPY_CACHE:-$HOME/.cache/postcopy}/kernels
 series="6.1 6.12"
 
-# Kernel headers of both series; linux-source has the kselftest harness and is what
-# the debug kernels are built from, which takes bc, bison, flex, libelf and libssl.
+# Kernel headers of both series. linux-source has the kselftest harness, and the debug kernels
+# are built from it, which takes bc, bison, flex, libelf and libssl.
 test_packages="
 	gcc make libc6-dev pkg-config
 	linux-headers-amd64 linux-headers-6.12-amd64 linux-source-6.12

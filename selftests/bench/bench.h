@@ -20,7 +20,7 @@
  * struct row - one line of the table
  * @id: number in the table, "1", "2", "4a" ...
  * @name: what is compared
- * @unit: of what ours and rival are one, e.g. "fault"
+ * @unit: ours and rival are the cost of one of these, e.g. "fault"
  * @target: of ours / rival
  * @more_is_better: for rates: the target is the least ratio, not the greatest
  * @ours, @rival, @floor: by the clock; floor 0: there is none

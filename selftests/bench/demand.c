@@ -43,7 +43,7 @@ struct demand {
 	char *page;		/* what the pages are filled with */
 	struct region r;
 	int uffd;
-	int quit;		/* what QEMU's loop polls as well */
+	int quit;		/* QEMU's loop polls this as well */
 	char *address;
 };
 

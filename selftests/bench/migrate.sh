@@ -8,9 +8,9 @@
 #     same guest, in turns: downtime; total time as each of them reports it; pages the
 #     guest has worked on in the first 5 s (by its own clock) after its last sign of
 #     life at the source. Downtime is from the source QEMU's STOP event to the
-#     destination's RESUME: what QEMU reports of its own postcopy ends when the source
-#     has sent the device state, before the destination loads it.
-# 12: our downtime with a guest of 1024 MiB / of 256 MiB; which is the first takes turns.
+#     destination's RESUME. QEMU's own figure for its postcopy ends when the source has
+#     sent the device state, before the destination loads it.
+# 12: our downtime with a guest of 1024 MiB / of 256 MiB, which begin in turns.
 #
 # ROWS="11 12" and ROUNDS=9 choose. The VM often ends before that many rounds are done (see
 # emulator.sh). /out outlives the VM and keeps the rounds, so the next boot goes on.

@@ -59,7 +59,7 @@ static void row_memory(void)
 	long before;
 
 	must(!cgroup_make("bench") && !cgroup_enter("bench"));
-	/* The first one brings what all share. */
+	/* The first one also pays for things that all share. */
 	r[0] = map_only(open(POSTCOPY_DEVICE, O_RDWR | O_CLOEXEC), 0, GIB, MAP_PRIVATE);
 	before = kernel_memory();
 	for (i = 1; i < nr; i++)
@@ -89,7 +89,7 @@ static void *serve(void *arg)
 	return NULL;
 }
 
-/* Faults on pages next to each other in the middle, as page tables cost what they cost. */
+/* Faults on pages next to each other in the middle, so that page tables cost the same. */
 static double fault_cost(size_t length)
 {
 	struct region r = map_only(open(POSTCOPY_DEVICE, O_RDWR | O_CLOEXEC), 0, length,

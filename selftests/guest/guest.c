@@ -17,7 +17,7 @@
  * The kernel command line may have guest.mib=N (memory to use),
  * guest.rewrite=N (of 64 pages, how many a round rewrites) and guest.disk=N: the
  * guest writes N MiB of its memory to a virtio disk and reads them back elsewhere,
- * for ever. No processor touches what is written, so whoever does the disk's work
+ * for ever. No processor touches that data, so the process that does the disk's work
  * is the first to want it after a migration.
  */
 #define _GNU_SOURCE
@@ -143,7 +143,7 @@ static void *ticks_run(void *arg)
 	return NULL;
 }
 
-/* In the order in which they need each other; those that the kernel has built in are missing. */
+/* Each needs the ones before it. Modules that the kernel has built in are missing. */
 static void load_modules(void)
 {
 	static const char *const names[] = {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Shared regions in a memfd of the VMM's own: which memfds are taken, that nothing in
- * them is readable through the region before it was delivered, and what those do to it
- * who hold the memfd itself.
+ * Shared regions in a memfd of the VMM's own: which memfds the module takes, that nothing in
+ * them is readable through the region before it was delivered, and what a process that
+ * holds the memfd itself can do to the region.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -116,7 +116,7 @@ FIXTURE_SETUP(backing)
 	ASSERT_LE(0, self->memfd);
 	self->direct = map_file(self->memfd, FILE_OFFSET);
 	ASSERT_NE(MAP_FAILED, self->direct);
-	/* What a guest must never see */
+	/* A guest must never see this. */
 	memset(self->direct, 0x5a, LENGTH);
 	ASSERT_LE(0, self->r.context = open_context());
 	ASSERT_EQ(0, set_backing(self->r.context, self->memfd));
@@ -229,7 +229,7 @@ TEST_F(backing, a_part_of_it_is_mapped_from_the_same_pages)
 	munmap(part, 4 * PAGE);
 }
 
-/* Whoever holds the memfd can have its pages made a huge one. */
+/* A process that holds the memfd can make a huge page of its pages. */
 TEST_F(backing, neighbours_are_never_readable_whatever_is_done_to_the_memfd)
 {
 	struct access a, b;
@@ -320,7 +320,7 @@ TEST_F(backing, does_not_get_shorter_or_lose_its_writers)
 	munmap(self->r.address, LENGTH);
 	EXPECT_EQ(-1, fcntl(self->memfd, F_ADD_SEALS, F_SEAL_WRITE));
 	EXPECT_EQ(EBUSY, errno);
-	/* But when all of it has gone. A fault may have been put off its file. */
+	/* It works once the whole region has gone. The file of a fault may be released a little later. */
 	region_close(&self->r);
 	EXPECT_TRUE(wait_until(!fcntl(self->memfd, F_ADD_SEALS, F_SEAL_WRITE)));
 }
@@ -424,14 +424,14 @@ TEST_F(backing, a_vmms_successor_starts_with_all_pages_missing)
 	ASSERT_EQ(0, map_region(&next, next.context));
 	ASSERT_EQ(0, access_start(&a, ACCESS_READ, page_at(&next, 5), 0));
 	EXPECT_TRUE(access_wait_blocked(&a));
-	/* Its predecessor's pages are good, and it says so. */
+	/* The predecessor's pages are good, and the new helper says so. */
 	ASSERT_EQ(0, pages_present(&next, 0, NR_PAGES));
 	ASSERT_TRUE(access_wait_done(&a));
 	EXPECT_EQ(0, pages_wrong(&next, 0, NR_PAGES));
 	region_close(&next);
 }
 
-/* A call of his that is under way may still write to pages that would be the next region's. */
+/* A call of the old helper may still write to pages that would belong to the next region. */
 TEST_F(backing, is_not_mapped_again_before_the_last_regions_helper_has_gone)
 {
 	ASSERT_EQ(0, munmap(self->r.address, LENGTH));
@@ -444,7 +444,7 @@ TEST_F(backing, is_not_mapped_again_before_the_last_regions_helper_has_gone)
 	EXPECT_EQ(0, pages_wrong(&self->r, 0, NR_PAGES));
 }
 
-/* The pages behind it are those of another region, or of none. */
+/* The pages behind it belong to another region, or to none. */
 TEST_F(backing, its_mapping_cannot_be_made_longer)
 {
 	char *to = mmap(NULL, 2 * LENGTH, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -625,7 +625,7 @@ TEST_F(refused, memfds_with_the_wrong_seals)
 			TH_LOG("seals %#x", wrong[i]);
 		close(fd);
 	}
-	/* And none of it has any effect. */
+	/* None of these calls has any effect. */
 	ASSERT_LE(0, fd = make_memfd(0, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL));
 	EXPECT_EQ(0, set_backing(self->context, fd));
 	close(fd);
@@ -662,7 +662,7 @@ TEST_F(refused, ranges_that_are_not_in_the_memfd)
 	close(fd);
 }
 
-/* What was refused has kept nothing: the memfd can be sealed, the context used. */
+/* A refused call keeps nothing: the memfd can be sealed, the context used. */
 TEST_F(refused, leaves_memfd_and_context_as_they_were)
 {
 	int fd = make_memfd(0, F_SEAL_SHRINK), other = open_context();

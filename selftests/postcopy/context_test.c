@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Contexts: what they tell about the module and its regions, whom they let become a
- * helper, and when they poll readable.
+ * Contexts: what they tell about the module and its regions, which process they let become
+ * a helper, and when they poll readable.
  */
 #include <fcntl.h>
 #include <grp.h>
@@ -413,7 +413,7 @@ static int drop_sys_admin(void)
 	return syscall(SYS_capset, &header, data) ? -errno : 0;
 }
 
-/* What counts is who asks at that moment, not who has opened the context. */
+/* The caller of this ioctl counts, not the process that opened the context. */
 TEST(a_capability_dropped_after_the_open_is_gone)
 {
 	struct region r = { .helper = -1 };
@@ -453,7 +453,7 @@ TEST(a_capability_dropped_after_the_open_is_gone)
 	close(r.context);
 }
 
-/* The fd is what it holds; it was given to it when it still might. */
+/* It got the fd while it still had the permission, and it keeps it. */
 TEST_F(context, a_helper_that_drops_its_privileges_goes_on_serving_its_region_only)
 {
 	int status;
@@ -485,7 +485,7 @@ TEST_F(context, a_helper_that_drops_its_privileges_goes_on_serving_its_region_on
 	EXPECT_TRUE(page_is_zero(page_at(&self->r, 4)));
 }
 
-/* Its region is still that of the user who mapped it, its context as good as ever. */
+/* The region still belongs to the user who mapped it, and its context works as before. */
 TEST(a_vmm_that_drops_its_privileges_keeps_its_region)
 {
 	int status;
@@ -665,8 +665,8 @@ static long slab_kb(void)
 }
 
 /*
- * A million, or as many as 10 s allow. A context is 192 bytes: of what each leaves behind
- * 16 would show, and kmemleak and the unloading in the end see the rest.
+ * A million times, or as often as 10 s allow. A context has 192 bytes. If each left 16 bytes
+ * behind, this test would notice; kmemleak and the unloading at the end notice the rest.
  */
 TEST(device_can_be_opened_and_closed_all_the_time)
 {
@@ -683,7 +683,7 @@ TEST(device_can_be_opened_and_closed_all_the_time)
 	}
 	EXPECT_LT(1000, nr);
 	TH_LOG("%u times, %ld kB more", nr, slab_kb() - before);
-	/* There KASAN keeps for a while what is freed, and kmemleak finds what is not. */
+	/* KASAN keeps freed memory for a while. On that kernel kmemleak finds leaks. */
 	if (access("/sys/kernel/debug/kmemleak", F_OK))
 		EXPECT_TRUE(wait_until(slab_kb() - before < 2048 + (long)nr / 64));
 }

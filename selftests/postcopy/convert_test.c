@@ -30,7 +30,7 @@ FIXTURE(convert)
 
 FIXTURE_VARIANT(convert)
 {
-	/* Every how manieth page is zeros, and not touched. 0: none */
+	/* Each page whose number is a multiple of this is zeros and is not touched. 0: no page */
 	unsigned int zero_every;
 };
 
@@ -195,7 +195,7 @@ TEST_F(convert, by_several_at_once_succeeds_for_one)
 	EXPECT_EQ(0, nr_wrong(&self->r, variant->zero_every));
 }
 
-/* Stores that run through it */
+/* Stores that go on during conversion */
 
 struct writer {
 	pthread_t thread;
@@ -211,7 +211,7 @@ static void *count_up(void *arg)
 	while (!__atomic_load_n(&w->stop, __ATOMIC_RELAXED)) {
 		size_t i;
 
-		/* One word on each page: none may lag behind. */
+		/* One word on each page: no word may be older than it should be. */
 		for (i = 0; i < NR_PAGES; i++)
 			w->word[i * PAGE / 8]++;
 		w->nr++;
@@ -260,7 +260,7 @@ TEST_F(convert, makes_memory_that_smaps_calls_anonymous)
 	EXPECT_LT(0, rss);
 	EXPECT_EQ(rss, smaps_kb(getpid(), self->r.address, "Anonymous"));
 	EXPECT_EQ(rss, smaps_kb(getpid(), self->r.address, "Private_Dirty"));
-	/* As a private mapping of /dev/zero has always looked */
+	/* A private mapping of /dev/zero has always looked like this. */
 	snprintf(line, sizeof(line), "%lx-", (unsigned long)self->r.address);
 	maps = fopen("/proc/self/maps", "r");
 	ASSERT_NE(NULL, maps);
@@ -323,7 +323,7 @@ static bool swap_on(void)
 	return system("mkswap /dev/zram0 >/dev/null 2>&1 && swapon /dev/zram0") == 0;
 }
 
-/* The first pages, until some are really out: others may hold on to a page for a while. */
+/* Swaps the first pages until some are really out. The kernel may hold a page for a while. */
 static bool swap_out(struct region *r)
 {
 	return wait_until(!madvise(r->address, 64 * PAGE, MADV_PAGEOUT) &&
@@ -374,7 +374,7 @@ TEST_F(convert, lets_a_forked_child_read_and_write_its_own_copy)
 	EXPECT_EQ(0, nr_wrong(&self->r, variant->zero_every));
 }
 
-/* A child forked before must not gain anything by it, nor disturb it. */
+/* A child forked before the conversion gains nothing by it and does not disturb it. */
 TEST_F(convert, leaves_a_child_forked_before_as_it_was)
 {
 	int go[2], status;
@@ -440,7 +440,7 @@ TEST_F(convert, lets_parts_be_split_locked_and_unmapped)
 	EXPECT_TRUE(page_is_right(&self->r, 11, page_at(&self->r, 11)));
 }
 
-/* A page somebody holds on to (here a pipe) stays the same page. */
+/* A page that is in use (here by a pipe) stays the same page. */
 TEST_F(convert, under_a_pinned_page_works)
 {
 	struct iovec iov = { page_at(&self->r, 9), PAGE };
@@ -522,7 +522,7 @@ struct race {
 	bool stop;
 };
 
-/* Forks and tries to move and to resize the mapping, as long as it is told to. */
+/* Forks and tries to move and to resize the mapping until it is told to stop. */
 static void *race_run(void *arg)
 {
 	struct race *race = arg;
@@ -536,7 +536,7 @@ static void *race_run(void *arg)
 			_exit(page_is_right(r, 3, page_at(r, 3)) ? 0 : 1);
 		if (pid > 0 && (waitpid(pid, &status, 0) != pid || status))
 			return (void *)1;
-		/* Moves only once it is ordinary memory; then back. */
+		/* The mapping moves only once it is ordinary memory; then it moves back. */
 		if (mremap(page_at(r, 8), PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
 			   race->elsewhere) != MAP_FAILED &&
 		    mremap(race->elsewhere, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
@@ -548,7 +548,7 @@ static void *race_run(void *arg)
 	return NULL;
 }
 
-/* Whoever wins, the content is right and the region converts in the end. */
+/* Whichever thread wins, the content is right and the region converts in the end. */
 TEST(races_with_fork_mremap_and_the_death_of_the_helper)
 {
 	unsigned int round;
@@ -579,7 +579,7 @@ TEST(races_with_fork_mremap_and_the_death_of_the_helper)
 		kill(pid, SIGKILL);
 		ASSERT_EQ(pid, waitpid(pid, NULL, 0));
 		error = region_convert(&r, 0, NULL);
-		/* ENOENT: it has left the table, converted. */
+		/* ENOENT: the region was converted and has left the table. */
 		EXPECT_TRUE(!error || error == -EALREADY || error == -ENOENT)
 			TH_LOG("%d", error);
 		__atomic_store_n(&race.stop, true, __ATOMIC_SEQ_CST);
@@ -681,7 +681,7 @@ TEST_F(convert, with_retire_lets_the_module_go_while_the_owner_keeps_its_context
 	EXPECT_EQ(0, module_load());
 }
 
-/* An open file that only reads is counted where one that writes is not. */
+/* An open file for reading is counted in another place than one for writing. */
 TEST(with_retire_lets_go_of_a_context_opened_read_only)
 {
 	struct region r;
@@ -732,7 +732,7 @@ static void *close_when_told(void *arg)
 	return NULL;
 }
 
-/* Whoever of the two comes second, the module is let go of once. */
+/* Whichever of the two comes second, the module's reference is dropped once. */
 TEST(with_retire_races_with_the_close_of_the_context)
 {
 	const char *refcnt = "/sys/module/postcopy/refcnt";
@@ -790,7 +790,7 @@ TEST_F(convert, without_retire_leaves_the_context_usable)
 	close(second.helper);
 }
 
-/* Whatever still runs the module's code keeps it. */
+/* Everything that still runs the module's code keeps the module loaded. */
 TEST(module_stays_while_anything_uses_it)
 {
 	struct region r;

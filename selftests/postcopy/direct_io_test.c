@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Transfers by O_DIRECT that are under way while the region changes below them. The disk
- * is one of the kernel's network block devices, whose server is this program: a transfer
- * has its pages and takes as long as the test wants it to.
+ * Transfers by O_DIRECT that are under way while the region changes. The disk is a network
+ * block device of the kernel, and its server is this program. So a transfer that has its pages
+ * takes as long as the test wants.
  */
 #include <endian.h>
 #include <errno.h>
@@ -73,7 +73,7 @@ static bool receive(struct disk *disk, void *buffer, size_t length)
 	       recv(disk->sockets[1], buffer, length, MSG_WAITALL) == (ssize_t)length;
 }
 
-/* The kernel has asked for @type; what it writes is in @data. */
+/* The kernel has asked for @type; the data it writes is in @data. */
 static bool disk_asked(struct disk *disk, unsigned int type, struct nbd_request *request,
 		       char *data)
 {
@@ -83,7 +83,7 @@ static bool disk_asked(struct disk *disk, unsigned int type, struct nbd_request 
 	return type != NBD_CMD_WRITE || receive(disk, data, PAGE);
 }
 
-/* Gives it what it has read. */
+/* Gives the kernel the data it reads. */
 static bool disk_answer(struct disk *disk, const struct nbd_request *request, const char *data)
 {
 	struct nbd_reply reply = { .magic = htobe32(NBD_REPLY_MAGIC) };
@@ -146,7 +146,7 @@ TEST_F(direct_io, under_way_across_conversion_reaches_the_same_page)
 	EXPECT_EQ(0, pages_wrong(r, 0, 3));
 	EXPECT_EQ(0, pages_wrong(r, 4, NR_PAGES - 4));
 
-	/* Converted memory is written to a disk as any is. */
+	/* Converted memory is written to a disk like any other. */
 	ASSERT_EQ(0, transfer_start(&transfer, fd, true, page_at(r, 5)));
 	ASSERT_TRUE(disk_asked(&disk, NBD_CMD_WRITE, &request, sent));
 	ASSERT_TRUE(disk_answer(&disk, &request, NULL));
@@ -157,7 +157,7 @@ TEST_F(direct_io, under_way_across_conversion_reaches_the_same_page)
 	disk_stop(&disk);
 }
 
-/* No request goes to the disk before the page is there, and then it has the page. */
+/* No request goes to the disk before the page is there. Then the request holds the page. */
 TEST_F(direct_io, of_a_missing_page_waits_and_then_takes_the_delivered_one)
 {
 	struct nbd_request request;
@@ -194,7 +194,7 @@ TEST_F(direct_io, of_a_missing_page_waits_and_then_takes_the_delivered_one)
 	disk_stop(&disk);
 }
 
-/* The page goes; the transfer ends in the page that it has, and the new one is unhurt. */
+/* The page is dropped. The transfer ends in the old page and leaves the new one alone. */
 TEST_F(direct_io, under_way_across_a_discard_shows_in_no_page_that_comes_after)
 {
 	struct postcopy_range range = pages_range(&self->r, 9, 1);

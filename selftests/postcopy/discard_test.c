@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Discard: a present page becomes missing again, whatever state it was in, and
- * what it held is never read again.
+ * its old content is never read again.
  */
 #include <errno.h>
 #include <fcntl.h>

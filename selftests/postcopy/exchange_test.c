@@ -204,7 +204,7 @@ TEST_F(exchange, into_a_bad_array_loses_no_request)
 	serve_readers(_metadata, &self->r, a, 3);
 }
 
-/* The array could be written, what says how many are in it could not. */
+/* The array could be written, but not the number of its entries. */
 TEST_F(exchange, whose_result_cannot_be_written_loses_no_request)
 {
 	struct postcopy_helper_exchange *exchange;
@@ -309,7 +309,7 @@ static void ignore_signal(int sig)
 {
 }
 
-/* Signals until it ends: the first may come before it waits. */
+/* Signals it until it ends, because the first signal may come before it waits. */
 static void end_by_signal(struct __test_metadata *_metadata, struct waiter *w)
 {
 	ASSERT_TRUE(wait_until(!pthread_kill(w->thread, SIGUSR1) &&
@@ -326,7 +326,7 @@ TEST_F(exchange, that_waits_is_ended_by_a_signal)
 	start_waiter(_metadata, &w, &self->r, NO_PAGE);
 	end_by_signal(_metadata, &w);
 	EXPECT_EQ(-EINTR, w.result);
-	/* Once pages were dealt with that is no error. */
+	/* It is no error once the call has dealt with pages. */
 	start_waiter(_metadata, &w, &self->r, 4);
 	ASSERT_TRUE(wait_until(page_is_present(&self->r, 4) == 1));
 	end_by_signal(_metadata, &w);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Every operation with its first, second, third ... allocation or user copy failing,
- * until it gets through without. What fails must say so and change nothing, must work
- * when tried again, and must leave no memory behind (run.sh asks kmemleak).
+ * Every operation with its first, second, third ... allocation or user copy failing, until
+ * it gets through without a failure. An operation that fails must say so and change nothing,
+ * must work when tried again, and must leave no memory behind (run.sh asks kmemleak).
  *
  * Needs a kernel with fault injection: scripts/debug-kernel.sh debug.
  */
@@ -32,7 +32,7 @@ struct state {
 	struct region r;
 	bool shared;
 	char *data;
-	/* What the operation has made, for undo */
+	/* Made by the operation, for undo */
 	int fd;
 	int memfd;
 	char *memory;
@@ -77,7 +77,7 @@ static int op_map_backing(struct state *s)
 	return s->memory == MAP_FAILED ? -errno : 0;
 }
 
-/* Whatever has failed, nothing of it keeps the memfd writable. */
+/* Whichever step has failed, nothing keeps the memfd writable. */
 static void finish_backing(struct state *s)
 {
 	close(s->fd);
@@ -165,7 +165,7 @@ static int op_fill(struct state *s)
 {
 	struct postcopy_pages_fill fill;
 
-	/* Whoever fills in part has filled at least a page. */
+	/* A fill that succeeds in part has filled at least one page. */
 	return pages_fill_raw(s->r.helper, s->r.offset + 3 * PAGE, 3 * PAGE, s->data, &fill);
 }
 
@@ -173,7 +173,7 @@ static int op_fill(struct state *s)
 static int op_ranges(struct state *s, unsigned long cmd)
 {
 	struct postcopy_range ranges[3];
-	/* They all look like this one. */
+	/* All these structs look like this one. */
 	struct postcopy_pages_zero argument = {
 		.size = sizeof(argument),
 		.ranges = (uintptr_t)ranges,
@@ -402,7 +402,7 @@ static int state_make(struct state *s)
 	return region_make(&s->r, s->shared ? MAP_SHARED : MAP_PRIVATE, 1UL << 30, NR_PAGES);
 }
 
-/* Fault injection. Reading and writing the file may be what fails: try again. */
+/* Fault injection. It may hit the read or write of this file: then it is tried again. */
 static int nth_fd = -1;
 
 static void nth_write(int nth)
@@ -421,7 +421,7 @@ static bool nth_hit(void)
 	ssize_t length = pread(nth_fd, text, sizeof(text) - 1, 0);
 
 	nth_write(0);
-	/* EFAULT: it came to this read, so not to what went before. */
+	/* EFAULT: the injection hit this read, so it did not hit the operation. */
 	return length > 0 && atoi(text) == 0;
 }
 
@@ -493,7 +493,7 @@ FIXTURE_TEARDOWN(failnth)
 	munmap(self->data, 8 * PAGE);
 }
 
-/* What an operation that has failed must leave as it was. */
+/* An operation that has failed must leave this as it was. */
 static bool same(const struct postcopy_region_info *a, const struct postcopy_region_info *b)
 {
 	return a->out_state == b->out_state && a->out_nr_present == b->out_nr_present &&
@@ -542,7 +542,7 @@ static void sweep(struct __test_metadata *_metadata, const struct op *op, bool s
 		EXPECT_TRUE(expected_errno(error) && (hit || !error))
 			TH_LOG("%s, failure %d: error %d", op->name, nth, error);
 		ASSERT_EQ(0, region_info(&s.r, &after));
-		/* EFAULT may be the copy of the result: then it has been done. */
+		/* EFAULT may come from the copy of the result: then the operation was done. */
 		if (error && error != -EFAULT)
 			EXPECT_TRUE(same(&before, &after))
 				TH_LOG("%s, failure %d: error %d, and something has changed",
@@ -591,8 +591,8 @@ static unsigned long section_address(void)
 }
 
 /*
- * One in ten allocations and copies that the module causes fails, again and again, for
- * one helper and one owner. In the end all must be there.
+ * One in ten allocations and copies of the module fails, again and again, for one helper
+ * and one owner. In the end all pages must be there.
  */
 TEST_F_TIMEOUT(failnth, a_module_short_of_memory_delivers_all_the_same, 300)
 {

@@ -4,8 +4,8 @@
  * page, and end with the right content, a signal or an error, never with a value
  * that was not delivered.
  *
- * FAULT_FLAG_RETRY_NOWAIT is what only KVM's asynchronous page faults use: that
- * path is for kvm_test.c.
+ * Only KVM's asynchronous page faults use FAULT_FLAG_RETRY_NOWAIT: kvm_test.c tests
+ * that path.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -184,7 +184,7 @@ TEST_F(fault, a_fill_wakes_only_those_who_wait_for_its_pages)
 	ASSERT_TRUE(access_wait_done(&a[4]));
 	ASSERT_EQ(0, region_info(&self->r, &info));
 	EXPECT_EQ(6, info.out_nr_requests);
-	/* One that had been woken in vain would have faulted again. */
+	/* A thread that was woken in vain would have faulted again. */
 	EXPECT_EQ(8, info.out_total_faults);
 	for (i = 0; i < 8; i++) {
 		if (i == 3 || i == 4)
@@ -220,7 +220,7 @@ TEST_F(fault, a_neighbour_of_a_present_page_still_waits)
 {
 	struct access below, above;
 
-	/* Whether the page is there or not in the page table of the others */
+	/* Whether or not the page is in the page table of the other threads */
 	ASSERT_EQ(0, pages_fill(&self->r, 16, 1, NULL));
 	ASSERT_EQ(0, pages_zero(&self->r, 18, 1, NULL));
 	ASSERT_TRUE(page_is_right(&self->r, 16, page_at(&self->r, 16)));

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Fixtures that several test programs have, and what several do with them. Included
- * after kselftest_harness.h.
+ * Fixtures and helpers that several test programs use. Included after kselftest_harness.h.
  */
 #ifndef POSTCOPY_FIXTURES_H
 #define POSTCOPY_FIXTURES_H
@@ -75,7 +74,7 @@ static inline void start_readers(struct __test_metadata *_metadata, struct regio
 	}
 }
 
-/* They have got them. */
+/* The threads have got their pages. */
 static inline void finish_readers(struct __test_metadata *_metadata, struct region *r,
 				  struct access *a, size_t nr)
 {

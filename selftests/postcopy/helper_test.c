@@ -88,7 +88,7 @@ TEST_F(helper, the_next_one_is_not_asked_for_what_was_answered)
 	finish_readers(_metadata, &self->r, a, 8);
 }
 
-/* Whatever the order of their pages */
+/* In any order of their pages */
 TEST_F(helper, the_next_one_gets_the_oldest_request_first)
 {
 	struct postcopy_request request[8];
@@ -124,7 +124,7 @@ static void *late_reader_run(void *arg)
 	return NULL;
 }
 
-/* A thread has taken sixteen and waits for its buffer, others four later ones: it fails. */
+/* A thread has taken 16 requests and fails on its buffer; others have taken 4 later ones. */
 TEST_F(helper, the_next_one_gets_those_given_back_before_later_ones)
 {
 	struct late_reader late = { .r = &self->r };
@@ -224,8 +224,8 @@ TEST_F(helper, killed_three_times_with_faults_pending_loses_nothing)
 }
 
 /*
- * Killed wherever it happens to be in its fills, again and again, while the
- * owner reads: nothing is ever wrong, and what the map says present is there.
+ * The helper is killed at any point of its fills, again and again, while the owner reads:
+ * no byte is ever wrong, and every page is there that the map calls present.
  */
 TEST_F(helper, killed_in_the_middle_of_fills_leaves_no_torn_page)
 {
@@ -359,7 +359,7 @@ TEST_F(helper, stopped_leaves_the_owner_responsive_and_killable)
 	ASSERT_EQ(stopped, waitpid(stopped, &status, WUNTRACED));
 	EXPECT_EQ(-EBUSY, region_attach(&r));
 
-	/* What ps reads, some of it under the owner's mmap_lock */
+	/* ps reads these, some of them under the owner's mmap_lock. */
 	start = now_ms();
 	for (i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
 		snprintf(path, sizeof(path), "/proc/%d/%s", owner, files[i]);
@@ -455,7 +455,7 @@ TEST_F(helper, read_into_a_bad_buffer_loses_no_request)
 	EXPECT_EQ(EFAULT, errno);
 	EXPECT_EQ(-1, read(self->r.helper, (void *)0xffff888000000000, 4 * size));
 	EXPECT_EQ(EFAULT, errno);
-	/* Room for one, then nothing: what was not written is not lost. */
+	/* Room for one request, then none: a request that was not written is not lost. */
 	len = read(self->r.helper, last, 4 * size);
 	if (len > 0) {
 		EXPECT_EQ(size, len);
@@ -526,7 +526,7 @@ TEST_F(helper, read_that_waits_is_ended_by_a_signal)
 
 	ASSERT_EQ(0, sigaction(SIGUSR1, &action, NULL));
 	start_blocking_read(_metadata, &reader, &self->r);
-	/* The first may come before it reads. */
+	/* The first signal may come before it reads. */
 	ASSERT_TRUE(wait_until(!pthread_kill(reader.thread, SIGUSR1) &&
 			       __atomic_load_n(&reader.done, __ATOMIC_SEQ_CST)));
 	pthread_join(reader.thread, NULL);
@@ -789,9 +789,9 @@ TEST(many_regions_with_a_helper_each)
 	}
 }
 
-/* Pages in stock: the kernel module has some for the next faults, see stash.c. */
+/* Pages in stock: the module keeps some for the next faults, see stash.c. */
 
-/* Those on the lists of each processor included: MemFree leaves them out. */
+/* Pages on the lists of each processor count too: MemFree leaves them out. */
 static long free_kb(void)
 {
 	FILE *file = fopen("/proc/zoneinfo", "re");
@@ -810,7 +810,7 @@ static long free_kb(void)
 #define NR_STOCKS	400
 #define STOCK_KB	28	/* at most 7 pages each */
 
-/* The first fill of a VMA is not one of those that are prepared for, the next ones are. */
+/* The module prepares for the fills of a VMA after the first one. */
 static void fill_first(struct __test_metadata *_metadata, struct region *r)
 {
 	ASSERT_EQ(0, region_map(r, OFFSET, 16));
@@ -842,7 +842,7 @@ TEST(helpers_with_nothing_to_do_have_no_pages_in_stock)
 
 	for (i = 0; i < NR_STOCKS; i++)
 		fill_first(_metadata, &r[i]);
-	/* They keep them for a second: sooner, or once more. */
+	/* Helpers keep their stock for a second. It may end sooner, or be kept once more. */
 	for (page = 1; page < 8; page++) {
 		start = now_ms();
 		for (i = 0; i < NR_STOCKS; i++)
@@ -884,7 +884,7 @@ TEST(memory_is_charged_to_the_owners_cgroup)
 	ASSERT_EQ(0, region_attach(&r));
 	before = cgroup_memory("owner");
 	ASSERT_EQ(0, pages_fill(&r, 0, 4096, NULL));
-	/* Some pages may be taken from what a processor had charged in advance. */
+	/* A processor may have charged some pages in advance. */
 	EXPECT_LE(before + (4096 - 256) * (long)PAGE, cgroup_memory("owner"));
 	kill(pid, SIGKILL);
 	ASSERT_EQ(0, wait_child(pid, &status));
@@ -922,7 +922,7 @@ TEST(a_memory_limit_of_the_owner_ends_the_owner)
 	EXPECT_TRUE(error == -ENOMEM || error == -ESRCH) {
 		TH_LOG("%d", error);
 	}
-	/* It may be that only the helper is refused: then the owner lives on. */
+	/* Perhaps only the helper is refused: then the owner lives on. */
 	kill(pid, SIGKILL);
 	ASSERT_EQ(0, wait_child(pid, &status));
 	close(r.helper);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What holds for every ioctl of /dev/postcopy: sizes, flags, reserved fields, pointers,
- * wrong fds, wrong states. The table has each of them with a valid argument; the tests
- * go through all of it.
+ * Rules for every ioctl of /dev/postcopy: sizes, flags, reserved fields, pointers, wrong
+ * fds, wrong states. The table has each ioctl with a valid argument, and the tests go
+ * through the whole table.
  */
 #include <fcntl.h>
 #include <sys/ioctl.h>
@@ -107,8 +107,8 @@ static void make_query(union argument *a)
 #define RESERVED(type)	offsetof(struct type, reserved)
 
 /*
- * @valid: what a valid call gives on the fixture's region, which has a helper, is
- * private and misses pages; its context has a memfd for shared ones
+ * @valid: the result of a valid call on the fixture's region, which has a helper, is
+ * private and misses pages; its context has a memfd for shared regions
  */
 static const struct call {
 	const char *name;
@@ -388,7 +388,7 @@ TEST_F(ioctl, fails_without_effect_if_the_result_cannot_be_written)
 		EXPECT_TRUE(error == EFAULT || (call->valid == EBUSY && error == EBUSY))
 			TH_LOG("%s: %d", call->name, error);
 	}
-	/* Attached and nobody holds the fd: that would be for ever. */
+	/* If nobody held the fd of the attached helper, it would stay for ever. */
 	EXPECT_EQ(0, region_info(&self->r, &info));
 	EXPECT_NE(POSTCOPY_REGION_ATTACHED, info.out_state);
 	EXPECT_EQ(0, region_attach(&self->r));
@@ -434,8 +434,8 @@ TEST_F(ioctl, does_not_know_other_numbers)
 }
 
 /*
- * The 32-bit system call, made by a 64-bit program with a pointer below 4 GiB, is
- * what a 32-bit program does.
+ * A 64-bit program that makes the 32-bit system call with a pointer below 4 GiB does the
+ * same as a 32-bit program.
  */
 TEST_F(ioctl, works_for_32_bit_programs)
 {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * A virtual machine without a monitor: a few bytes of guest code whose RAM is a region.
- * KVM has a kernel thread wait for a page that a vCPU touches (FAULT_FLAG_RETRY_NOWAIT,
- * then get_user_pages_remote() in a worker), which no signal reaches.
+ * When a vCPU touches a page, a kernel thread of KVM's waits for it (FAULT_FLAG_RETRY_NOWAIT,
+ * then get_user_pages_remote() in a worker). No signal reaches that thread.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -98,7 +98,7 @@ TEST_F(kvm, a_vcpu_gets_what_is_delivered)
 	if (!have_kvm())
 		SKIP(return, "no KVM");
 	ASSERT_EQ(0, fill_code(r));
-	/* A private region's owner is this process: the child gives back what it is told. */
+	/* This process owns the private region, so the child works on it for this process. */
 	pid = fork_child();
 	if (!pid) {
 		if (!wait_requests(r, 1))
@@ -137,7 +137,7 @@ static void raises_a_memory_error(struct __test_metadata *_metadata, struct regi
 	EXPECT_EQ(page_at(r, DATA_PAGE), caught_info.si_addr);
 }
 
-/* What a monitor turns into a machine check in the guest; never zeros. */
+/* A monitor turns this into a machine check in the guest; it is never zeros. */
 TEST_F(kvm, a_vcpu_that_reads_a_poisoned_page_raises_a_memory_error)
 {
 	struct region *r = &self->r;
@@ -181,7 +181,7 @@ static void interrupted(int signal)
 {
 }
 
-/* As a VMM that resets a vCPU: KVM waits for its workers. */
+/* This is how a VMM resets a vCPU: KVM waits for its workers. */
 static int stop_async_faults(struct vm *vm)
 {
 	struct {
@@ -203,7 +203,7 @@ static bool thread_is_in_d(pid_t pid)
 	return !system(command);
 }
 
-/* The worker that waits has the owner's memory: it must not wait for ever. */
+/* The waiting worker holds the owner's memory, so it must not wait for ever. */
 static void kill_owner(struct __test_metadata *_metadata, struct region *own, int flags,
 		       bool in_reset)
 {
@@ -244,7 +244,7 @@ static void kill_owner(struct __test_metadata *_metadata, struct region *own, in
 	EXPECT_EQ(0, wait_child(pid, &status));
 	EXPECT_GT(AT_ONCE_MS, now_ms() - start)
 		TH_LOG("%llu ms", (unsigned long long)(now_ms() - start));
-	/* The memory goes, too, and not only when the page arrives. */
+	/* The memory is freed, too, and that does not need the page to arrive. */
 	ended = wait_until(region_info(&r, &info) == -ENOENT);
 	EXPECT_TRUE(ended);
 	if (!ended && !region_attach(&r))

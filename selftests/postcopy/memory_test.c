@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What the kernel's memory management does to delivered pages: pins, NUMA policy and
- * migration, compaction, hardware errors, advice; and to those who wait: the freezer.
+ * What the kernel's memory management does to delivered pages (pins, NUMA policy and
+ * migration, compaction, hardware errors, advice) and to waiting threads (the freezer).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -76,8 +76,8 @@ static int ring_make(struct ring *ring, struct iovec *buffer)
 }
 
 /*
- * One read or write with the registered buffer, of a socket that has the bytes or the room:
- * that is done at once, where a file may need a thread of the kernel's. Its result.
+ * One read or write with the registered buffer, of a socket that has the bytes or the room.
+ * That is done at once, while a file may need a thread of the kernel's. Returns its result.
  */
 static int ring_transfer(struct ring *ring, int opcode, int fd, void *address, size_t length)
 {
@@ -116,7 +116,7 @@ TEST_F(memory, a_long_term_pin_is_of_the_same_page_after_conversion)
 	error = ring_make(&ring, &buffer);
 	if (error == -ENOSYS)
 		SKIP(return, "no io_uring");
-	/* Before 6.5 it took no mapping of a file but shmem's own, whoever mapped it. */
+	/* Before 6.5 io_uring took no mapping of a file but shmem's own. */
 	if (error == -EOPNOTSUPP)
 		SKIP(return, "this kernel's io_uring registers no mapping of a file");
 	ASSERT_EQ(0, error);
@@ -143,7 +143,7 @@ TEST_F(memory, a_long_term_pin_is_of_the_same_page_after_conversion)
 	EXPECT_EQ(0, pages_wrong(r, 12, NR_PAGES - 12));
 }
 
-/* Pinning waits for the pages, in whatever order they come. */
+/* Pinning waits for the pages, which may come in any order. */
 TEST_F(memory, a_buffer_registered_while_pages_are_missing_is_of_the_delivered_ones)
 {
 	struct region *r = &self->r;
@@ -160,7 +160,7 @@ TEST_F(memory, a_buffer_registered_while_pages_are_missing_is_of_the_delivered_o
 	EXPECT_EQ(0, server_stop(&server));
 	if (error == -ENOSYS)
 		SKIP(return, "no io_uring");
-	/* Where the kernel does not let it wait it fails, and shows nothing. */
+	/* If the kernel does not let it wait, it fails and shows nothing. */
 	if (error) {
 		EXPECT_EQ(-EFAULT, error);
 		return;
@@ -272,7 +272,7 @@ static int compact_run(void *arg)
 	return file_write("/proc/sys/vm/compact_memory", "1");
 }
 
-/* All memory of the machine: seldom, that takes longer than a test may. Return: it has ended. */
+/* Compacts all memory. Seldom that takes longer than a test may. Returns whether it has ended. */
 static bool compact_for_a_while(void)
 {
 	pid_t pid = run_other(compact_run, NULL);
@@ -305,7 +305,7 @@ TEST_F(memory, migrated_and_compacted_pages_keep_their_content_and_convert)
 			pages[i] = page_at(r, i);
 			nodes[i] = (round + i) % 2;
 		}
-		/* It gives up at a page that somebody else has taken hold of, or leaves it out. */
+		/* The kernel gives up at a page that is in use elsewhere, or leaves it out. */
 		ASSERT_TRUE(wait_until(!syscall(SYS_move_pages, 0, 64, pages, nodes, status,
 						MPOL_MF_MOVE) &&
 				       !memcmp(status, nodes, sizeof(nodes))));
@@ -319,7 +319,7 @@ TEST_F(memory, migrated_and_compacted_pages_keep_their_content_and_convert)
 	EXPECT_EQ(0, pages_wrong(r, 0, NR_PAGES));
 }
 
-/* Write protection, as PAGEMAP_SCAN needs it to tell what was written to */
+/* Write protection, with which PAGEMAP_SCAN tells which pages were written to */
 
 /* A userfaultfd with it for the region from page @first on, or -errno. */
 static int protect_writes(struct region *r, size_t first)
@@ -462,7 +462,7 @@ TEST_F(write_protected, pages_are_charged_once)
 		SKIP(return, "no memory cgroups");
 	ASSERT_EQ(0, cgroup_enter("protected"));
 	ASSERT_EQ(0, pages_fill(r, 0, 1, NULL));
-	/* Not the first of those that are filled at once: what does not get in is tried again. */
+	/* Not the first page of one fill: the fill tries again with a page that did not get in. */
 	uffd = protect_writes(r, 2);
 	before = cgroup_memory("protected");
 	if (uffd >= 0)
@@ -558,7 +558,7 @@ TEST_F(memory, a_process_that_waits_can_be_frozen_and_thawed)
 	EXPECT_TRUE(cgroup_remove("frozen"));
 }
 
-/* A child that has borrowed the memory waits as its parent would. */
+/* A child that has borrowed the memory (vfork) waits as its parent would. */
 TEST_F(memory, a_vforked_child_waits_and_is_served)
 {
 	struct region *r = &self->r;

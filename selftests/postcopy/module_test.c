@@ -43,7 +43,7 @@ FIXTURE_SETUP(module)
 	ASSERT_TRUE(wait_until(!(error = module_remove()) || error == -ENOENT));
 }
 
-/* run.sh unloads it in the end, and looks for what is left. */
+/* run.sh unloads the module in the end and looks for leftovers. */
 FIXTURE_TEARDOWN(module)
 {
 	int error = module_load(self->fd);
@@ -89,7 +89,7 @@ TEST_F(module, that_finds_no_zero_device_does_not_load_and_leaves_nothing)
 	EXPECT_EQ(-ENOENT, module_remove());
 }
 
-/* The tracing core warns if it gets no memory for a module's events: not this one's business. */
+/* The tracing core warns if it gets no memory for a module's events. That is no fault of ours. */
 static bool spare_tracing(void)
 {
 	static const char *const facilities[] = { "failslab", "fail_page_alloc", "fail_usercopy" };
@@ -132,15 +132,15 @@ static bool load_hit(int module, int fd, int nth, int *error)
 		;
 	if (!*error)
 		wait_until(module_remove() == 0);
-	/* EFAULT: it came to this read. */
+	/* EFAULT: the injection hit this read. */
 	return length > 0 && !atoi(text);
 }
 
 #define STRIDE	48
 
 /*
- * The last allocations fail in turn, those of the module's own start among them. The
- * hundreds before belong to the core.
+ * The last allocations fail in turn, among them all of the module's own start. The hundreds
+ * before them belong to the core.
  */
 TEST_F_TIMEOUT(module, that_lacks_memory_does_not_load_and_leaves_nothing, 300)
 {

@@ -161,7 +161,7 @@ TEST_F(observe, debugfs_shows_each_region_until_it_ends)
 	EXPECT_EQ(NULL, strstr(text, wanted));
 }
 
-/* More than fits in what one read is given */
+/* More than fits into one read */
 TEST_F(observe, debugfs_shows_each_of_many_regions_once)
 {
 	struct region r[64];
@@ -243,7 +243,7 @@ TEST_F(observe, a_thread_is_told_once_with_its_longest_wait)
 	EXPECT_EQ(0, info.out_waiters[1].tid);
 }
 
-/* The struct's first version, as programs have it that were built before the waiters. */
+/* The struct's first version, without the waiters: older programs were built with it. */
 TEST_F(observe, info_of_the_first_size_still_works)
 {
 	struct postcopy_region_info info = {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * PAGES_FILL, PAGES_ZERO and PAGES_QUERY: which ranges and which memory of the caller
- * they take. What they do to the owner is for the other tests.
+ * they take. Their effects on the owner are for the other tests.
  */
 #include <sys/ioctl.h>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * How long an access waits, and what it gets when its page is given up.
+ * How long an access waits, and what happens to it when its page is given up.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -121,7 +121,7 @@ TEST_F(policy, a_request_that_is_not_answered_gets_sigbus_until_it_is)
 	EXPECT_EQ(0, pages_wrong(&self->r, 3, 1));
 }
 
-/* From user mode and from a system call, whoever made the request. */
+/* From user mode and from a system call, whichever of them made the request. */
 TEST_F(policy, all_who_wait_for_a_page_get_sigbus_in_time)
 {
 	struct access a[4];

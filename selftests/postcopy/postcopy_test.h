@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the tests of /dev/postcopy share: regions with a known content, and
- * accesses made by threads of their own, so that a test can see that they wait.
+ * The test programs of /dev/postcopy share this: regions with a known content, and
+ * accesses in threads of their own, so that a test can see that they wait.
  *
  * Functions that may fail return 0 or a negative errno. Nothing here sleeps to
  * let something happen: the wait_* functions poll for it, and give up after
@@ -30,7 +30,7 @@
 #define TEST_TIMEOUT_DEFAULT	60
 /* Long for an emulated processor on a busy machine. */
 #define PATIENCE_MS	10000
-/* How soon what must not wait has to be over, on the same machine. */
+/* An action that must not wait has to be over so soon, on the same machine. */
 #define AT_ONCE_MS	5000
 
 struct region {
@@ -51,7 +51,7 @@ int region_map_in(struct region *r, int context, uint64_t offset, size_t nr_page
 int region_make(struct region *r, int flags, uint64_t offset, size_t nr_pages);
 int region_attach(struct region *r);
 void region_detach(struct region *r);
-/* Closes the fds and unmaps what is mapped there. */
+/* Closes the fds and unmaps the region. */
 void region_close(struct region *r);
 int region_policy(struct region *r, uint64_t detached_ms, uint64_t request_ms);
 /* Id of the region that @pid has mapped at @address. 0: there is none. */
@@ -145,9 +145,9 @@ struct access {
 };
 
 int access_start(struct access *a, enum access_kind kind, char *address, uint64_t operand);
-/* It sleeps and is not done. False: it got through, or never went to sleep. */
+/* The access sleeps and is not done. False: it got through, or never went to sleep. */
 bool access_wait_blocked(struct access *a);
-/* It got through. False: it did not in time. */
+/* The access got through. False: it did not in time. */
 bool access_wait_done(struct access *a);
 bool access_is_done(struct access *a);
 
@@ -176,7 +176,7 @@ int probe_read(const volatile void *address);
 int probe_write(volatile void *address);
 
 /* A value in kB from the /proc/PID/smaps entry that holds @address, -1 if absent. */
-/* MADV_COLLAPSE; again where others have hold of a page for a moment. Its error */
+/* MADV_COLLAPSE, again while a page is in use for a moment. Returns its error. */
 int memory_collapse(void *address);
 long smaps_kb(pid_t pid, const void *address, const char *name);
 int file_write(const char *path, const char *text);
@@ -192,7 +192,7 @@ int cgroup_read(const char *name, const char *file, char *text, size_t size);
 long cgroup_memory(const char *name);
 /* The calling process moves there; with NULL to the root. */
 int cgroup_enter(const char *name);
-/* When all have left it. False: it is still there. */
+/* Removes it once all have left it. False: it is still there. */
 bool cgroup_remove(const char *name);
 
 #endif

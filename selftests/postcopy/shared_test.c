@@ -112,7 +112,7 @@ TEST_F(shared, neighbours_of_a_present_page_are_never_readable)
 {
 	struct access before, after, far;
 
-	/* The helper has all of the page cache filled, with something wrong. */
+	/* The helper has filled the whole page cache with wrong data. */
 	memset(self->helper_memory, 0x5a, self->r.length);
 	page_pattern(&self->r, 100, self->helper_memory + 100 * PAGE);
 	ASSERT_EQ(0, pages_present(&self->r, 100, 1));
@@ -285,7 +285,7 @@ TEST_F(shared, remap_file_pages_shows_no_missing_page)
 	EXPECT_TRUE(page_is_right(r, 4, r->address));
 }
 
-/* It would be without what keeps huge pages, with missing ones in them, away. */
+/* It would lack the mark that keeps huge pages with missing pages in them away. */
 TEST_F(shared, remap_file_pages_is_not_for_the_helpers_mapping)
 {
 	EXPECT_EQ(-1, remap_file_pages(self->helper_memory, 2 * PAGE, 0,
@@ -351,7 +351,7 @@ TEST_F(shared, converts_in_every_process)
 	EXPECT_EQ(0, status);
 	EXPECT_EQ(4711, *(uint64_t *)page_at(&self->r, 3));
 	EXPECT_EQ(0, pages_wrong(&self->r, 4, NR_PAGES - 4));
-	/* Who maps the context now gets the same plain memory. */
+	/* A process that maps the context now gets the same plain memory. */
 	later = mmap(NULL, self->r.length, PROT_READ, MAP_SHARED, self->r.context, self->r.offset);
 	ASSERT_NE(MAP_FAILED, later);
 	EXPECT_EQ(4711, *(uint64_t *)(later + 3 * PAGE));
@@ -367,7 +367,7 @@ TEST_F(shared, content_survives_swapping)
 	EXPECT_EQ(0, pages_wrong(&self->r, 0, 256));
 }
 
-/* What nobody has mapped yet is marked for reclaim then, which shmem's map_pages leaves out. */
+/* Pages that nobody has mapped are marked for reclaim, and shmem's map_pages leaves those out. */
 TEST_F(shared, content_survives_dropped_caches)
 {
 	ASSERT_EQ(0, pages_fill(&self->r, 0, 256, NULL));
@@ -447,7 +447,7 @@ TEST_F(shared, a_huge_page_that_is_being_mapped_shows_no_discarded_page)
 	}
 }
 
-/* Forks that fail half way: what is wanted is more than the machine has. */
+/* Forks that fail half way, because they want more memory than the machine has */
 struct failing_forks {
 	size_t length;
 	char *large;
@@ -473,7 +473,7 @@ static void *fork_and_fail(void *arg)
 	return NULL;
 }
 
-/* What has been mapped before is behind what cannot be copied, if it is mapped from the top. */
+/* Mappings go from the top down, so older ones are behind the one that cannot be copied. */
 static int failing_forks_prepare(struct failing_forks *f)
 {
 	f->length = 2 * sysconf(_SC_PHYS_PAGES) * PAGE;
@@ -498,7 +498,7 @@ TEST_F(shared, conversion_leaves_a_fork_that_fails_alone)
 	uint64_t end;
 
 	ASSERT_EQ(0, failing_forks_prepare(&f));
-	/* It takes some time to come to where it fails. */
+	/* It takes some time until the fork fails. */
 	small = mmap(NULL, 2 * NR_SMALL * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, small);
 	for (i = 0; i < NR_SMALL; i++)
@@ -597,7 +597,7 @@ static void *fill_of_missing_run(void *arg)
 	return NULL;
 }
 
-/* Nonsense, but nobody else is to be kept waiting by it. */
+/* This is nonsense, but it must not keep others waiting. */
 TEST_F(shared, a_fill_whose_data_is_a_missing_page_does_not_keep_that_away)
 {
 	struct fill_of_missing f = { .r = &self->r };

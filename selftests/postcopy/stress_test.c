@@ -14,8 +14,7 @@
  *	drop_gen	the page may be zeros in generations up to this one, since
  *			its owner has dropped it
  *
- * A word that is nothing of this is an error, and so is a thread that still waits when
- * every page is there.
+ * Any other word is an error, and so is a thread that still waits when every page is there.
  *
  * SEED=n repeats the decisions of a run (not what the scheduler makes of them),
  * STRESS_SECONDS=n sets its length.
@@ -61,15 +60,15 @@ struct world {
 	uint64_t seed;
 	bool shared;
 	bool in_place;		/* shared: the helper writes to a mapping */
-	bool memfd;		/* shared: the target's own, full of what is wrong */
+	bool memfd;		/* shared: the target's own, full of wrong data */
 	bool converts;
 	unsigned int nr_pages;
 	unsigned int nr_fillers;
 	uint64_t offset;
-	/* What goes on */
+	/* Changes while it runs */
 	atomic_ullong region;
-	atomic_bool stop;	/* the target's threads shall end */
-	atomic_bool finish;	/* the helper shall fill all, and convert */
+	atomic_bool stop;	/* the target's threads must end */
+	atomic_bool finish;	/* the helper must fill everything and convert */
 	atomic_bool finished;
 	atomic_uint errors;
 	char message[256];	/* of the first error */
@@ -137,7 +136,7 @@ static void on_signal(int sig)
 	siglongjmp(catcher, sig);
 }
 
-/* Runs @access on a page. The signal it raised, or 0. */
+/* Runs @access on a page. Returns the signal that it raised, or 0. */
 #define guarded(access)					\
 	({						\
 		int __sig = sigsetjmp(catcher, 1);	\
@@ -219,7 +218,7 @@ static void touch_read(struct toucher *t, const char *who, unsigned int page)
 		   &t->own[page] : NULL);
 }
 
-/* A page that is this thread's alone to write: no store may be lost. */
+/* Only this thread writes to the page, so no store may be lost. */
 static void touch_write(struct toucher *t, unsigned int page)
 {
 	volatile uint64_t *word = (uint64_t *)(memory + page * PAGE) + OWN_WORD;
@@ -391,7 +390,7 @@ static void *chaos_run(void *arg)
 	return NULL;
 }
 
-/* With a page before the region's, none of which anybody may read. */
+/* With a page before the region; nobody may read any of these pages. */
 static bool lend_memfd(int context)
 {
 	struct postcopy_context_backing backing = {
@@ -561,7 +560,7 @@ static void helper_poison(uint64_t *random)
 	helper_ranges(POSTCOPY_PAGES_POISON, &range, 1);
 }
 
-/* An error that ends the helper is one that says that the region has ended. */
+/* Only an error that says that the region has ended may end the helper. */
 static bool helper_goes_on(int error)
 {
 	if (!error || error == -EAGAIN || error == -EINTR)
@@ -754,7 +753,7 @@ static void world_run(uint64_t seed)
 	if (kills_target) {
 		kill(-target, SIGKILL);
 		helper_end(helper);
-		/* A child that lived on would look at its memory by the next world's model. */
+		/* A surviving child would check its memory against the next world's model. */
 		while (waitpid(-1, NULL, 0) > 0)
 			;
 		return;

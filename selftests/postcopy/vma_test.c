@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * mmap() of /dev/postcopy and what the owner does to the mapping afterwards: parts
- * of it unmapped, split, protected, moved. What is left goes on as before.
+ * mmap() of /dev/postcopy, and an owner that unmaps, splits, protects and moves parts of
+ * the mapping afterwards. The rest works on as before.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -183,7 +183,7 @@ TEST(mmap_at_the_largest_offset_works_or_is_refused)
 	}
 }
 
-/* Terabytes of address space cost bits only, and hardly any time. */
+/* Terabytes of address space cost only the bits of a map, and hardly any time. */
 TEST(mmap_of_a_huge_region_works)
 {
 	size_t nr = (256UL << 30) / PAGE;
@@ -202,7 +202,7 @@ TEST(mmap_of_a_huge_region_works)
 	EXPECT_GT(PATIENCE_MS, now_ms() - start);
 }
 
-/* Its map of pages is larger than the kernel allocates: no more than an error. */
+/* Its map of pages is larger than the kernel allocates. That must be a plain error. */
 TEST(mmap_of_nearly_all_addresses_is_refused)
 {
 	size_t length = 1UL << 46;
@@ -246,7 +246,7 @@ TEST(mmap_outlives_its_context)
 	region_close(&r);
 }
 
-/* Neighbouring addresses and offsets: what the core merges if it can */
+/* Neighbouring addresses and offsets: the core merges such mappings if it can. */
 TEST(mmap_of_neighbours_does_not_merge)
 {
 	char *area = mmap(NULL, 16 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -387,8 +387,8 @@ TEST_F(vma, another_region_mapped_over_a_part_takes_its_place)
 /* mprotect(), madvise() */
 
 /*
- * munmap gives mmap_lock to readers, fills among them, before it has dropped the pages.
- * A page that got in there then would be missed when the process ends: in the kernel log.
+ * munmap gives mmap_lock to readers, fills among them, before it has dropped the pages. If a
+ * page got in there then, the kernel log would say so when the process ends.
  */
 TEST(munmap_while_the_helper_fills_leaves_no_page_behind)
 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What may happen to those who wait for a page: signals, death, fork, exec, and changes
- * to the mapping they wait in.
+ * What may happen to threads that wait for a page: signals, death, fork, exec, and changes
+ * to the mapping in which they wait.
  */
 #include <fcntl.h>
 #include <sched.h>
@@ -208,7 +208,7 @@ TEST_F(wait, a_forked_child_shares_what_is_present_and_gets_sigbus_for_the_rest)
 	EXPECT_EQ(0, pages_wrong(&self->r, 0, NR_PAGES));
 }
 
-/* It has the page table of before the delivery, and the map says present. */
+/* Its page table is older than the delivery, and the map says present. */
 TEST_F(wait, a_child_never_reads_zeros_for_what_came_after_the_fork)
 {
 	int go[2], status;
@@ -341,7 +341,7 @@ TEST_F(wait, another_mapping_over_a_waiting_access_serves_it)
 		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 	ASSERT_EQ(page_at(&self->r, 5), over);
 	*(uint64_t *)over = 99;
-	/* The delivery must not reach what is no longer the region's. */
+	/* The delivery must not reach memory that the region no longer has. */
 	ASSERT_EQ(0, pages_fill(&self->r, 5, 1, NULL));
 	ASSERT_TRUE(access_wait_done(&a));
 	EXPECT_EQ(99, a.value);

@@ -70,7 +70,7 @@ static void serve(void)
 			err(1, "read");
 		fill(attach.out_fd, buffer, request.offset, request.length);
 	}
-	/* Background: the rest. What is present is left as it is. */
+	/* Background: the rest. Present pages stay as they are. */
 	for (offset = 0; offset < SIZE; offset += 4096)
 		fill(attach.out_fd, buffer, offset, 4096);
 	if (ioctl(attach.out_fd, POSTCOPY_REGION_CONVERT, &convert))

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# In the first round of precopy, somebody tells the running umig to switch over. The
+# In the first round of precopy, `umig set` tells the running umig to switch over. The
 # region is shared: pages that have been received in place are dropped again.
 
 # shellcheck source-path=SCRIPTDIR source=../lib/scenario.sh

@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Source and destination have addresses of their own and a network between them: a round
-# trip of 4 ms, a packet in a hundred lost, some out of order. After the switchover the
-# link is cut for longer than TCP waits; then umig is killed on both sides at once.
+# Source and destination have addresses of their own and a network between them. A round trip
+# takes 4 ms, a packet in a hundred is lost, some come out of order. After the switchover the
+# link is cut for longer than TCP waits. Then umig is killed on both sides at once.
 
 # shellcheck source-path=SCRIPTDIR source=../lib/scenario.sh
 . "$(dirname "$0")/../lib/scenario.sh"

@@ -33,7 +33,7 @@ refused_while_it_arrives()
 	"$umig" set --pid "$recv_pid" --rate 0 && both_succeed
 }
 
-# Such memory may be in huge pages. For those the kernel does not say what was written to.
+# Such memory may be in huge pages. For those the kernel does not say which were written to.
 refused_as_untracked()
 {
 	"$umig" "$@" 2>"$tmp/untracked.log"

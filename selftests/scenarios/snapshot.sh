@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# A running guest is written into a directory and goes on. A guest starts from there and
-# shows what it touches; then two start at the same time, with that read ahead.
+# A running guest is written into a directory and goes on. A guest starts from there, and umig
+# records the pages it touches. Then two start at the same time, and these pages are read first.
 
 # shellcheck source-path=SCRIPTDIR source=../lib/scenario.sh
 . "$(dirname "$0")/../lib/scenario.sh"
@@ -18,7 +18,7 @@ take()
 	return "$status"
 }
 
-# It stood still for less than copying everything would have taken.
+# The guest stands still only while the pages are copied that it has written to since.
 only_what_was_written_is_copied_twice()
 {
 	grep '"summary"' "$tmp/snapshot.log" |

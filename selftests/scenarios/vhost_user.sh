@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# A guest whose disk is the work of another process, a stock vhost-user back end, moves
-# while it uses the disk. The back end at the destination reads and writes guest RAM that
-# has not arrived: its own faults bring it, and no protocol of its own is needed for that.
+# A guest moves while it uses its disk, which is another process, a stock vhost-user back end.
+# The back end at the destination reads and writes guest RAM that has not arrived. Its own
+# faults bring the pages, and it needs no protocol for that.
 
 # shellcheck source-path=SCRIPTDIR source=../lib/scenario.sh
 . "$(dirname "$0")/../lib/scenario.sh"
@@ -12,10 +12,10 @@
 guest_options="guest.disk=8"
 trace=/sys/kernel/tracing
 
-# backend NAME - a process that has the disk for the guest of that name
+# backend NAME - the process that is the disk of the guest of that name
 backend()
 {
-	# Only one of the two guests runs at a time, so a lock would be in the way.
+	# Only one of the two guests runs at a time. The second process could not take a lock.
 	qemu-storage-daemon \
 		--blockdev "driver=file,node-name=disk,filename=$tmp/disk,locking=off" \
 		--export "type=vhost-user-blk,id=disk,node-name=disk,writable=on,addr.type=unix,addr.path=$tmp/$1.disk" \
@@ -50,7 +50,7 @@ waits_with_a_disk()
 	guest_start destination mem-path=/dev/postcopy,share=on -incoming defer "${disk[@]}"
 }
 
-# passes_beyond NAME NUMBER - of what the guest has written and read back
+# passes_beyond NAME NUMBER - the guest has written and read back its disk more often than that
 passes_beyond()
 {
 	[ "$(grep -c 'guest: disk pass' "$tmp/$1.serial")" -gt "$2" ]

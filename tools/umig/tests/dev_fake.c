@@ -225,7 +225,7 @@ static int fake_install(uint64_t offset, uint64_t length, const uint8_t *data)
 	for (at = 0; at < length; at += UMIG_PAGE_SIZE) {
 		uint64_t page = (offset - fake.offset + at) / UMIG_PAGE_SIZE;
 
-		/* Counts also what would be a duplicate: umig is not to install a page twice. */
+		/* Counts duplicates as well: umig must not install a page twice. */
 		if (fake.map[page]) {
 			fake.map[page]++;
 			continue;
@@ -235,7 +235,7 @@ static int fake_install(uint64_t offset, uint64_t length, const uint8_t *data)
 			abort();
 		if (fake.memory)
 			memset(fake.memory + page * UMIG_PAGE_SIZE, FAKE_MARK, UMIG_PAGE_SIZE);
-		/* Last: who looks at the files meanwhile finds all of what the map says. */
+		/* The map is last, so a test that looks at the files finds every page it names. */
 		fake.map[page] = 1;
 	}
 	pthread_mutex_unlock(&fake.lock);

@@ -18,7 +18,7 @@ async def pass_on(reader, writer, slow):
     while data := await reader.read(16384):
         if slow:
             free = max(free, loop.time()) + len(data) / rate
-            # What is on the line keeps its order; the reader may put more there.
+            # Bytes on the line keep their order; the reader may put more there.
             loop.call_at(free + delay, writer.write, data)
             await asyncio.sleep(max(0, free - loop.time() - 0.001))
         else:

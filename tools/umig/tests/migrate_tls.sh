@@ -10,7 +10,7 @@ certificates "$tmp/certs"
 certificates "$tmp/forged"
 key=(--tls-psk "$tmp/psk" --tls-user alice)
 
-# moves_with RECV_ADDRESS SEND_ADDRESS OPTIONS...: every page arrives encrypted.
+# moves_with RECV-ADDRESS SEND-ADDRESS OPTION... - every page arrives encrypted.
 moves_with() {
 	local listen=$1 to=$2
 	shift 2
@@ -18,7 +18,7 @@ moves_with() {
 	send_run --to "$to" "$@" && wait "$recv_pid" && fake_is_whole "$tmp/src.ram"
 }
 
-# stays_here ADDRESS SEND_OPTIONS...: send fails, the source runs on and nothing is installed.
+# stays_here ADDRESS SEND-OPTION... - send fails, the source runs on and nothing is installed.
 stays_here() {
 	local address=$1
 	shift
@@ -41,7 +41,7 @@ moves_with tcp:localhost:27912 tcp:localhost:27912 --tls-certificates "$tmp/cert
 ok $? "migrate_tls.with_certificates" "$tmp/send.err"
 end_pair
 
-# --- what a wire between the two sees
+# --- a wire between the two sides sees plain text or nothing
 cat >"$tmp/wire.py" <<'PY'
 import selectors, socket, sys
 listen, to, log = sys.argv[1:]
@@ -58,7 +58,7 @@ while True:
         seen.write(data); seen.flush()
         key.data.sendall(data)
 PY
-# crosses_wire OPTIONS...: the migration works, what crossed is in $tmp/seen.
+# crosses_wire OPTION... - the migration works; the data that crossed the wire is in $tmp/seen
 crosses_wire() {
 	rm -f "$tmp/wire"
 	python3 "$tmp/wire.py" "$tmp/wire" "$tmp/ctl" "$tmp/seen" &

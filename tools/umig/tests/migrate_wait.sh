@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# send --wait: the sender comes first, and what ends its wait.
+# send --wait: the sender comes first and waits for the receiver, a signal or its limit.
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/lib_qemu.sh"
 
@@ -23,7 +23,7 @@ kill -TERM "$send_pid"
 wait "$send_pid"
 [ $? = 6 ] && vmm_is src running
 ok $? "send.wait_is_ended_by_a_signal" "$tmp/send.err"
-# Somebody else has stopped the guest meanwhile: it stays so.
+# Another client has stopped the guest meanwhile: send leaves it stopped.
 rm -f "$tmp/send.err"
 send_start src "unix:$tmp/ctl" --wait 30
 within 60 has_line "$tmp/send.err" "nobody listens on .* yet"

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# Which pages come first, how long somebody waits for one, and that none comes twice.
+# Which pages come first, how long a thread waits for one, and that no page comes twice.
 . "$(dirname "$0")/lib.sh"
 
 uri="nbd+unix:///?socket=$tmp/s"
@@ -40,7 +40,7 @@ unset UMIG_FAKE_WORK_US
 
 # The pages that background asks for ahead take a second on this line: 8 MiB, on two connections.
 # If the machine stands still for PATIENCE_NS (demand.c), demand asks again, and a page comes twice
-# rightly. A try in which somebody waited that long says nothing, so it does not count.
+# rightly. A try in which a thread waited that long says nothing, so it does not count.
 for _ in 1 2 3; do
 	read -r repeated faults median max < <(order 8)
 	if [ "${repeated:-0}" -eq 0 ] || [ "$max" -lt 200000 ]; then break; fi

@@ -1,13 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# serve --pid: the memory of a process, private or a memfd; what cannot be read is an error, never
-# zeros.
+# serve --pid: the memory of a process, private or a memfd. Memory that cannot be read is an error,
+# never zeros.
 . "$(dirname "$0")/lib.sh"
 
 make_image "$tmp/img" 8
 
 # A process with the image in private anonymous memory, in a private mapping that has a name, and
-# in a memfd. It says where; SIGUSR1: it unmaps the second half of the first and tells.
+# in a memfd. It writes down where. On SIGUSR1 it unmaps the second half of the first and says so.
 cat >"$tmp/vmm.py" <<'PY'
 import ctypes, mmap, os, signal, sys
 image = open(sys.argv[1], "rb").read()
@@ -56,7 +56,7 @@ serve_process() {
 # No byte of a copy that failed may differ from the image, unless it was never written.
 has_image() { nbdcopy "$uri" "$tmp/copy" 2>>"$tmp/err" && cmp "$tmp/copy" "$tmp/img"; }
 
-# refuses TEXT OPTIONS...: with exit code 3 and a message that says TEXT
+# refuses TEXT OPTION... - serve exits with 3 and a message that says TEXT
 refuses() {
 	local text=$1
 	shift
@@ -64,7 +64,7 @@ refuses() {
 	[ $? = 3 ] && grep -q -- "$text" "$tmp/err"
 }
 
-# pread OFFSET LENGTH: fails if the server says so
+# pread OFFSET LENGTH - fails if the server reports an error
 pread() {
 	qemu-io -r -f raw -c "read $1 $2" "$uri" >"$tmp/out" 2>&1
 	! grep -q "Input/output error" "$tmp/out" && grep -q "^read $2/$2 bytes" "$tmp/out"

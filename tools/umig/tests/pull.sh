@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# pull into a fake region, from page sources nobody here wrote and from broken ones.
+# pull into a fake region, from page sources of other projects and from broken ones.
 . "$(dirname "$0")/lib.sh"
 
 make_image "$tmp/img" 32
@@ -99,7 +99,7 @@ wait "$pid" &&
 	[ "$(grep -c "no connection" "$tmp/err")" = 1 ]
 ok $? "source.back_goes_on_and_each_is_said_once" "$tmp/err"
 
-# --- nobody reads what it says, and it has something to say: it fills all the same
+# --- nobody reads umig's messages, and it has one to write: it fills all the same
 mkfifo "$tmp/unread"
 exec 9<>"$tmp/unread"
 python3 - <<'PY'

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# report: a picture out of what pull --json prints.
+# report draws a picture of the output of pull --json.
 . "$(dirname "$0")/lib.sh"
 
 make_image "$tmp/img" 32

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# pull into a shared region: background receives in place, and what is present is the guest's.
+# pull into a shared region: background receives in place, and present pages belong to the guest.
 . "$(dirname "$0")/lib.sh"
 
 make_image "$tmp/img" 32
@@ -59,7 +59,7 @@ server_start nbdkit -f -r -U "$tmp/s" file "$tmp/img"
 wait "$pid" && fake_is_whole "$tmp/img"
 ok $? "source.back_goes_on" "$tmp/err"
 
-# --- replies cut after every byte count: what was received of them stays missing
+# --- replies are cut after every number of bytes: pages of a cut reply stay missing
 "$here/cutter" "$tmp/c" "$tmp/s" 300 &
 within 60 test -S "$tmp/c"
 sound=$?

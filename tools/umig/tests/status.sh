@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# status and set: look at running umigs from outside, change what they do.
+# status and set: look at a running umig from outside, and change its rate and course.
 . "$(dirname "$0")/lib.sh"
 
 # Large enough that the one vCPU that faults does not bring all of it meanwhile.
@@ -10,7 +10,7 @@ server=(nbdkit -f -r -U "$tmp/s" file "$tmp/img")
 
 status() { "$umig" status --pid "$pid" --json >"$tmp/status" 2>"$tmp/err"; }
 
-# status_is EXPRESSION: of the JSON object s
+# status_is EXPRESSION - it holds for the JSON object s
 status_is() {
 	status && python3 -c "
 import json

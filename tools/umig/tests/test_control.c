@@ -16,7 +16,7 @@ static int decode(const char *text)
 	return control_decode((const uint8_t *)text, strlen(text), &msg);
 }
 
-/* Return: what an ERROR of this text is taken for, CONTROL_NR_ERRORS if it is none. */
+/* Returns the code that an ERROR of this text has, CONTROL_NR_ERRORS if it has none. */
 static enum control_error error_of(const char *text)
 {
 	struct control_message msg;

@@ -17,7 +17,7 @@
 static char path[64], address[80];
 static int listen_fd;
 
-/* What the fake says: at once, then after each command. Empty: hangs up. NULL: ends quietly. */
+/* The fake's answers: at once, then after each command. Empty: hangs up. NULL: ends quietly. */
 struct script {
 	const char *greeting;
 	const char *answer[4];

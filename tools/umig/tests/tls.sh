@@ -13,7 +13,7 @@ certificates "$tmp/forged"
 # fills OPTION... - a region gets the whole image
 fills() { fake_region 8 2 && pull "$@" && fake_is_whole "$tmp/img"; }
 
-# Tries for ever, and nothing is filled.
+# pull tries for ever, and nothing is filled.
 gets_nothing() {
 	fake_region 8 2
 	pulls_in_vain "no connection to the source" "$@"
@@ -26,7 +26,7 @@ gets_nothing --from "$uri" --tls-psk "$tmp/other" --tls-user alice
 ok $? "tls.another_key_gets_nothing" "$tmp/err"
 gets_nothing --from "${uri/nbds/nbd}"
 ok $? "tls.plain_text_gets_nothing" "$tmp/err"
-# Asked for TLS, a URI without it is not followed.
+# With TLS options umig does not follow a URI without TLS.
 fake_region 8 2
 pull_start --from "${uri/nbds/nbd}" --tls-psk "$tmp/psk" --tls-user alice
 within 10 has_line "$tmp/err" "TLS"
@@ -49,7 +49,7 @@ ok $? "tls.certificates" "$tmp/err"
 gets_nothing --from "$uri" --tls-certificates "$tmp/forged"
 ok $? "tls.a_client_of_another_authority_gets_nothing" "$tmp/err"
 serve_stop
-# A server that is not who it says it is
+# A server with the certificate of another authority
 serve_start --file "$tmp/img" --listen tcp:127.0.0.1:0 --host localhost --tls-certificates "$tmp/forged"
 uri=${uri/127.0.0.1/localhost}
 gets_nothing --from "$uri" --tls-certificates "$tmp/certs"
