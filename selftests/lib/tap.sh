@@ -11,18 +11,28 @@ failed=
 # A background process that must end after all others
 last_pid=
 
-# Kills the script's own background processes, and no others.
+# end SIGNAL PID... - sends the signal to those of the script's background processes that still run,
+# and waits for them. The number of a process that has ended may belong to a stranger by now.
+end()
+{
+	local signal=$1 pid
+	shift
+
+	for pid; do
+		! jobs -rp | grep -qx "$pid" || kill -"$signal" "$pid"
+	done 2>/dev/null
+	for pid; do wait "$pid"; done 2>/dev/null
+}
+
 cleanup()
 {
-	local pid pids
+	local pids
 
 	# A child that is killed before its exec runs this trap, too.
 	[ "$BASHPID" = $$ ] || return
-	pids=$(jobs -p | grep -vx "${last_pid:-none}")
-	for pid in $pids; do kill -9 "$pid" 2>/dev/null; done
-	for pid in $pids; do wait "$pid" 2>/dev/null; done
-	[ ! "$last_pid" ] || kill -9 "$last_pid" 2>/dev/null
-	wait 2>/dev/null
+	mapfile -t pids < <(jobs -rp | grep -vx "${last_pid:-none}")
+	end KILL "${pids[@]}"
+	[ ! "$last_pid" ] || end KILL "$last_pid"
 	rm -rf "$tmp"
 }
 trap cleanup EXIT

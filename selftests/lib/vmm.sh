@@ -41,8 +41,7 @@ vmm_kill()
 
 	for name; do
 		pid=${name}_pid
-		kill -9 "${!pid}" 2>/dev/null
-		wait "${!pid}" 2>/dev/null
+		end KILL "${!pid-}"
 	done
 }
 
@@ -100,8 +99,7 @@ recv_start()
 
 recv_kill()
 {
-	kill -9 "$recv_pid"
-	wait "$recv_pid" 2>/dev/null
+	end KILL "$recv_pid"
 }
 
 # send_start NAME ADDRESS [OPTION]... - `umig send`, as $send_pid, to $tmp/send.out and $tmp/send.err
@@ -139,8 +137,7 @@ serve_start()
 
 serve_stop()
 {
-	kill "$serve_pid"
-	wait "$serve_pid" 2>/dev/null
+	end TERM "$serve_pid"
 }
 
 # server_start COMMAND... - a page server, as $server_pid, until its socket $tmp/s is there
@@ -155,8 +152,7 @@ server_start()
 # server_stop [SIGNAL]
 server_stop()
 {
-	kill -"${1-KILL}" "$server_pid" 2>/dev/null
-	wait "$server_pid" 2>/dev/null
+	end "${1-KILL}" "$server_pid"
 }
 
 # region_of PID FIELD - of the region that the process has mapped; if it has none, 0, and it fails

@@ -320,7 +320,7 @@ TEST_F(backing, does_not_get_shorter_or_lose_its_writers)
 	munmap(self->r.address, LENGTH);
 	EXPECT_EQ(-1, fcntl(self->memfd, F_ADD_SEALS, F_SEAL_WRITE));
 	EXPECT_EQ(EBUSY, errno);
-	/* It works once the whole region has gone. The file of a fault may be released a little later. */
+	/* It works once the whole region has gone. A fault may release its file a little later. */
 	region_close(&self->r);
 	EXPECT_TRUE(wait_until(!fcntl(self->memfd, F_ADD_SEALS, F_SEAL_WRITE)));
 }

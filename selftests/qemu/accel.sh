@@ -47,9 +47,9 @@ while kill -0 "$qemu" 2>/dev/null && ! grep -q 'KVM internal error' "$tmp/qemu";
 done
 kill "$qemu" 2>/dev/null
 wait "$qemu" 2>/dev/null
-if grep -q 'init: probe: guests' "$tmp/console" 2>/dev/null; then
+if grep -q 'init: processors: guests' "$tmp/console" 2>/dev/null; then
 	chosen kvm "/dev/kvm runs a stock kernel, which can have guests"
-elif grep -q 'init: probe:' "$tmp/console" 2>/dev/null; then
+elif grep -q 'init: processors:' "$tmp/console" 2>/dev/null; then
 	chosen tcg "/dev/kvm gives its kernels neither SVM nor VMX (nested virtualization)"
 fi
 if grep -q 'KVM internal error' "$tmp/qemu"; then

@@ -376,9 +376,9 @@ static void probe(void)
 
 	close(fd);
 	if (len > 0 && (strstr(info, " svm") || strstr(info, " vmx")))
-		say("probe: guests can run here");
+		say("processors: guests can run here");
 	else
-		say("probe: no guests can run here");
+		say("processors: no guests can run here");
 	power_off();
 }
 

@@ -74,8 +74,7 @@ pulls_in_vain() {
 	shift
 	pull_start "$@"
 	within 60 has_line "$tmp/err" "$text"
-	kill -TERM "$pid"
-	wait "$pid"
+	end TERM "$pid"
 	[ $? = 4 ] && has_line "$tmp/err" "$text" && fake_is_empty
 }
 

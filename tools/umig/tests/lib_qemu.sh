@@ -34,7 +34,7 @@ send_run() {
 	timeout 60 "$umig" send --qmp "$tmp/src.qmp" "$@" >"$tmp/send.out" 2>"$tmp/send.err"
 	local ret=$?
 	# Without a sender the receiver would wait for ever.
-	if [ $ret != 0 ] && [ -n "$recv_pid" ]; then kill -TERM "$recv_pid" 2>/dev/null; fi
+	if [ $ret != 0 ] && [ -n "$recv_pid" ]; then end TERM "$recv_pid"; fi
 	return $ret
 }
 

@@ -6,7 +6,7 @@
 
 # --- both sides are killed at once: each half is still there, and a third umig finishes
 half_way
-{ kill -9 "$recv_pid" "$send_pid"; wait "$recv_pid" "$send_pid"; } 2>/dev/null
+end KILL "$recv_pid" "$send_pid"
 fake_is_sound "$tmp/src.ram" && vmm_is src postmigrate
 ok $? "resume.both_killed_at_once_leave_both_halves"
 serve_start --file "$tmp/src.ram" --listen "unix:$tmp/pages"
@@ -23,8 +23,7 @@ uri=$(sed -n "s/.*--from \"\([^\"]*\)\".*/\1/p" "$tmp/send.err" | tail -1)
 "$fake" pull --pid "$dst_pid" --from "$uri" 2>"$tmp/pull.err" &&
 	fake_is_whole "$tmp/src.ram"
 ok $? "resume.pull_alone_finishes" "$tmp/pull.err"
-kill -TERM "$send_pid"
-wait "$send_pid"
+end TERM "$send_pid"
 [ $? = 4 ]
 ok $? "resume.sender_without_acknowledgement_exits_4" "$tmp/send.err"
 end_pair

@@ -52,6 +52,6 @@ recv_start dst "unix:$tmp/ctl"
 wait "$send_pid"
 [ $? = 3 ] && has_line "$tmp/send.err" "can write to" && vmm_is src prelaunch
 ok $? "precopy.a_writer_that_comes_during_the_wait_is_seen" "$tmp/send.err"
-kill "$recv_pid"
+end TERM "$recv_pid"
 end_pair
 finish

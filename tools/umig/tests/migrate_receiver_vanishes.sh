@@ -62,8 +62,7 @@ for step in accept hello garbage error ready state state_end silent load_error; 
 	within 60 test -S "$tmp/ctl"
 	send_run --to "unix:$tmp/ctl" --timeout 3
 	code=$?
-	kill $standin 2>/dev/null
-	wait $standin 2>/dev/null
+	end TERM "$standin"
 	[ $code = 6 ] && vmm_is src running
 	ok $? "send.source_runs_again_after_the_receiver_vanished_at_$step" "$tmp/send.err"
 done

@@ -19,8 +19,7 @@ end_pair
 pair
 send_start src "unix:$tmp/ctl" --wait 30
 within 10 has_line "$tmp/send.err" "nobody listens on .* yet"
-kill -TERM "$send_pid"
-wait "$send_pid"
+end TERM "$send_pid"
 [ $? = 6 ] && vmm_is src running
 ok $? "send.wait_is_ended_by_a_signal" "$tmp/send.err"
 # Another client has stopped the guest meanwhile: send leaves it stopped.
@@ -28,8 +27,7 @@ rm -f "$tmp/send.err"
 send_start src "unix:$tmp/ctl" --wait 30
 within 60 has_line "$tmp/send.err" "nobody listens on .* yet"
 qmp src stop >/dev/null
-kill -TERM "$send_pid"
-wait "$send_pid"
+end TERM "$send_pid"
 [ $? = 6 ] && vmm_is src paused && has_line "$tmp/send.err" "the source guest is paused;"
 ok $? "send.leaves_a_guest_alone_that_somebody_else_has_stopped" "$tmp/send.err"
 qmp src cont >/dev/null

@@ -64,7 +64,6 @@ kill -9 "$dst_pid"
 wait "$recv_pid"
 [ $? = 5 ]
 ok $? "recv.vmm_gone_exits_5" "$tmp/recv.err"
-kill -TERM "$send_pid"
-wait "$send_pid"
+end TERM "$send_pid"
 end_pair
 finish

@@ -31,8 +31,7 @@ ok $? "extents.holes_are_holes"
 truncate -s 4M "$tmp/img"
 ! nbdcopy "$uri" "$tmp/copy" 2>"$tmp/err"
 ok $? "export.of_a_file_that_shrank_fails_and_never_reads_zero"
-kill "$serve_pid"
-wait "$serve_pid"
+serve_stop
 ok $? "serve.ends_on_sigterm"
 [ ! -e "$tmp/s" ]
 ok $? "serve.removes_its_socket"

@@ -44,8 +44,7 @@ vmm_start() {
 	read -r range fd <"$tmp/where"
 }
 vmm_stop() {
-	kill -9 "$vmm"
-	wait "$vmm" 2>/dev/null
+	end KILL "$vmm"
 }
 
 # serve_process OPTION... - serves memory of a process; the URI is $uri

@@ -48,8 +48,7 @@ export UMIG_FAKE_WORK_US=20000
 for want in 4200 4500; do
 	pull_start --from "$uri" --rate 1M
 	within 20 fake_has_pages $want
-	kill -9 "$pid"
-	wait "$pid" 2>/dev/null
+	end KILL "$pid"
 	fake_is_sound "$tmp/img"
 	ok $? "kill.after_${want}_pages_leaves_no_wrong_page" "$tmp/err"
 done
@@ -68,8 +67,7 @@ ok $? "resume.asks_only_for_what_is_missing" "$tmp/out"
 fake_region 32 4
 UMIG_FAKE_WORK_US=20000 pull_start --from "$uri" --rate 1M
 within 20 fake_has_pages 100
-kill -TERM "$pid"
-wait "$pid"
+end TERM "$pid"
 [ $? = 4 ] && grep -q "picks up here" "$tmp/err"
 ok $? "sigterm.exits_4_and_says_how_to_go_on" "$tmp/err"
 
@@ -135,8 +133,7 @@ while [ $SECONDS -lt $end ] && kill -0 "$pid" 2>/dev/null; do
 	sleep 0.3
 done
 ok $sound "cut.no_page_is_ever_wrong" "$tmp/err"
-kill -TERM "$pid" 2>/dev/null
-wait "$pid"
+end TERM "$pid"
 # nbdkit 1.32 may have aborted over a connection cut in its handshake.
 server_stop
 server_start nbdkit -f -r -U "$tmp/s" file "$tmp/img"
@@ -203,8 +200,7 @@ within 20 asked_again
 		"$tmp/err" | awk '{ said = $2 <= 1228800 && $1 + $2 > 1228800 } END { exit !said }' &&
 	[ "$(grep -c '"event":"unreadable"' "$tmp/out")" = 1 ]
 ok $? "unreadable.range_is_said_once" "$tmp/err"
-kill -TERM "$pid"
-wait "$pid"
+end TERM "$pid"
 [ $? = 4 ] && tail -1 "$tmp/out" | grep -q '"unreadable_pages":1'
 ok $? "unreadable.is_told_at_the_end" "$tmp/err"
 fake_is_sound <(head -c 2M "$tmp/img")

@@ -24,8 +24,7 @@ ok $? "sandbox.takes_no_new_privileges" "$tmp/status"
 every_thread CapEff '0000000000[08]00000' && every_thread CapPrm '0000000000[08]00000' &&
 	every_thread CapInh 0000000000000000
 ok $? "sandbox.keeps_no_capability_but_the_nice_value" "$tmp/status"
-kill "$pid"
-wait "$pid" 2>/dev/null
+end TERM "$pid"
 fake_region 8 2
 pull --from "nbd+unix:///?socket=$tmp/s" && fake_is_whole "$tmp/img"
 ok $? "sandbox.leaves_enough_to_complete" "$tmp/err"

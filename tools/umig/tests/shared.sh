@@ -40,8 +40,7 @@ fake_shared_region 32 0
 for want in 4200 4500; do
 	pull_start --from "$uri" --json --rate 1M
 	within 20 fake_has_pages $want
-	kill -9 "$pid"
-	wait "$pid" 2>/dev/null
+	end KILL "$pid"
 	fake_is_sound "$tmp/img"
 	ok $? "kill.after_${want}_pages_leaves_no_wrong_page" "$tmp/err"
 done
@@ -71,8 +70,7 @@ while [ $SECONDS -lt $end ] && kill -0 "$pid" 2>/dev/null; do
 	sleep 0.3
 done
 ok $sound "cut.no_page_is_ever_wrong" "$tmp/err"
-kill -TERM "$pid" 2>/dev/null
-wait "$pid"
+end TERM "$pid"
 server_stop
 server_start nbdkit -f -r -U "$tmp/s" file "$tmp/img"
 pull --from "$uri" && fake_is_whole <(head -c 1M "$tmp/img")

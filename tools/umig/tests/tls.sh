@@ -31,8 +31,7 @@ fake_region 8 2
 pull_start --from "${uri/nbds/nbd}" --tls-psk "$tmp/psk" --tls-user alice
 within 10 has_line "$tmp/err" "TLS"
 code=$?
-kill "$pid" 2>/dev/null
-wait "$pid" 2>/dev/null
+end TERM "$pid"
 [ $code = 0 ] && fake_is_empty
 ok $? "tls.is_not_given_up_for_a_plain_uri" "$tmp/err"
 serve_stop
