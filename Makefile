@@ -33,6 +33,7 @@ help: ## this list
 	@echo '  KDIR=DIR                 a built kernel tree to build against'
 	@echo '  T=NAME                   with test: only this test program or script'
 	@echo '  STRESS_SECONDS=N SEED=N  with test: of the random test'
+	@echo '  ACCEL=tcg|kvm            accelerator of the test VM (kvm if /dev/kvm works)'
 	@echo '  W=1 C=1                  warnings and sparse, as in the kernel'
 
 # Kernels share no objects, so each is built in a copy of the tree made of symbolic

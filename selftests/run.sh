@@ -59,12 +59,13 @@ load()
 # Processes that were killed may still be on their way out.
 unload()
 {
-	local i
+	local end=$((SECONDS + 30))
 
-	for ((i = 0; i < 300; i++)); do
-		rmmod postcopy 2>"$log/rmmod" && return 0
+	until rmmod postcopy 2>"$log/rmmod"; do
+		[ "$SECONDS" -lt "$end" ] || break
 		sleep 0.1
 	done
+	[ -e /sys/module/postcopy ] || return 0
 	cat "$log/rmmod"
 	echo "use count $(cat /sys/module/postcopy/refcnt)"
 	return 1
