@@ -76,11 +76,15 @@ logging_server() {
 }
 # Pages in the order they were read. Demand reads one page first and throws it away; that is left out.
 pages_read() {
-	sed -n 's/.* Read .*offset=\(0x[0-9a-f]*\) count=\(0x[0-9a-f]*\).*/\1 \2/p' "$tmp/log" |
-		awk '!seen && $0 == "0x0 0x1000" { seen = 1; next } { print }' |
-		while read -r offset count; do
-			seq $((offset / 4096)) $(((offset + count) / 4096 - 1))
-		done
+	python3 - "$tmp/log" <<'PY'
+import re, signal, sys
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+reads = re.findall(r" Read .*offset=(0x[0-9a-f]*) count=(0x[0-9a-f]*)", open(sys.argv[1]).read())
+if ("0x0", "0x1000") in reads:
+    reads.remove(("0x0", "0x1000"))
+for offset, count in reads:
+    print(*range(int(offset, 16) // 4096, (int(offset, 16) + int(count, 16)) // 4096), sep="\n")
+PY
 }
 pages_in_set() {
 	python3 -c "import json
