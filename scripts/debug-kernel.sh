@@ -36,7 +36,8 @@ source_id=$(stat -c '%s-%Y' "$tar")
 key=$({
 	echo "$source_id"
 	gcc --version | head -n 1
-	cat kernel-config/base.config "kernel-config/$name.config"
+	# A change of a comment is no reason for a new build.
+	sed '/^#/d; /^$/d' kernel-config/base.config "kernel-config/$name.config"
 } | sha256sum | cut -c 1-12)
 source=$cache/source-6.12-$source_id
 build=$cache/kernel-$name-$key
