@@ -2,19 +2,38 @@
 #
 # make help lists the targets. The kernel's own build system reads Kbuild.
 
+# Another architecture than this machine's is built by a cross compiler, into a directory of its
+# own: scripts/arch.sh says where, scripts/setup.sh gets what that takes.
+ifdef ARCH
+export ARCH
+endif
+# $(call arch,NAME): a variable of arch.sh. Make exports nothing to $(shell).
+arch = $(shell ARCH='$(ARCH)' sh -c '. scripts/arch.sh && echo $$$(1)')
+foreign := $(call arch,foreign)
+built := $(call arch,build)
+ifneq ($(foreign),)
+CROSS_COMPILE ?= aarch64-linux-gnu-
+sysroot := $(call arch,root)
+pkgconfig := $(sysroot)/usr/lib/aarch64-linux-gnu/pkgconfig:$(sysroot)/usr/share/pkgconfig
+# For what runs in user space; libraries come from the root of the test VM.
+cross := CC='$(CROSS_COMPILE)gcc --sysroot=$(sysroot)' \
+	PKG_CONFIG='env PKG_CONFIG_SYSROOT_DIR=$(sysroot) PKG_CONFIG_LIBDIR=$(pkgconfig) pkg-config'
+umig_out := OUT=$(CURDIR)/$(built)/umig
+endif
+
 # The newest series whose headers are installed, unless KERNEL= or KDIR= says which.
-KERNEL ?= $(lastword $(shell ls -d /lib/modules/*/build 2>/dev/null | cut -d/ -f4 | \
-	sort -V | cut -d. -f1,2))
+KERNEL ?= $(if $(foreign),6.12,$(lastword $(shell ls -d /lib/modules/*/build 2>/dev/null | \
+	cut -d/ -f4 | sort -V | cut -d. -f1,2)))
 W ?= 1
 C ?= 0
 
 ifdef KDIR
 release := $(shell cat $(KDIR)/include/config/kernel.release)
 kdir := $(KDIR)
-build := build/$(release)
+build := $(built)/$(release)
 else
-kdir = $(shell scripts/kernel.sh $(KERNEL) build)
-build := build/$(KERNEL)
+kdir = $(shell ARCH='$(ARCH)' scripts/kernel.sh $(KERNEL) build)
+build := $(built)/$(KERNEL)
 endif
 
 DESTDIR ?=
@@ -31,6 +50,7 @@ help: ## this list
 	@echo
 	@echo '  KERNEL=6.1|6.12|debug|kcsan|RELEASE  for which kernel to build or test ($(KERNEL))'
 	@echo '  KDIR=DIR                 a built kernel tree to build against'
+	@echo '  ARCH=arm64               build, or test, for another architecture'
 	@echo '  T=NAME                   with test: only this test program or script'
 	@echo '  STRESS_SECONDS=N SEED=N  with test: of the random test'
 	@echo '  ACCEL=tcg|kvm            accelerator of the test VM (kvm if /dev/kvm works)'
@@ -43,18 +63,19 @@ modules: ## build/KERNEL/drivers/postcopy/postcopy.ko
 	@mkdir -p $(build)
 	@cp -rsf $(CURDIR)/Kbuild $(CURDIR)/drivers $(CURDIR)/include $(build)/
 	@find $(build) -xtype l -delete
-	$(MAKE) -C $(kdir) M=$(CURDIR)/$(build) W=$(W) C=$(C) KCFLAGS=-Werror $(KBUILD) modules
+	$(MAKE) -C $(kdir) M=$(CURDIR)/$(build) W=$(W) C=$(C) KCFLAGS=-Werror \
+		$(if $(foreign),CROSS_COMPILE=$(CROSS_COMPILE)) $(KBUILD) modules
 
 .PHONY: umig
 umig: ## the user space tool
-	@if [ -e tools/umig/Makefile ]; then $(MAKE) -C tools/umig; fi
+	$(MAKE) -C tools/umig $(umig_out) $(cross)
 
 .PHONY: selftests
 selftests: ## the test programs
-	$(MAKE) -C selftests/qemu
-	$(MAKE) -C selftests/guest
-	$(MAKE) -C selftests/postcopy
-	$(MAKE) -C selftests/bench
+	$(MAKE) -C selftests/qemu OUT=$(CURDIR)/$(built)/selftests $(cross)
+	$(MAKE) -C selftests/guest OUT=$(CURDIR)/$(built)/selftests $(cross)
+	$(MAKE) -C selftests/postcopy OUT=$(CURDIR)/$(built)/selftests $(cross)
+	$(MAKE) -C selftests/bench OUT=$(CURDIR)/$(built)/selftests $(cross)
 
 .PHONY: test
 test: ## all tests, on both kernels in test VMs (KERNEL=, T= to choose)
@@ -94,12 +115,9 @@ install: modules umig ## module, umig, man page, udev rule, header
 		$(if $(DESTDIR),INSTALL_MOD_PATH=$(DESTDIR)) modules_install
 	$(INSTALL) -D -m 644 include/uapi/linux/postcopy.h $(DESTDIR)$(PREFIX)/include/linux/postcopy.h
 	$(INSTALL) -D -m 644 scripts/60-postcopy.rules $(DESTDIR)/usr/lib/udev/rules.d/60-postcopy.rules
-	@if [ -e tools/umig/Makefile ]; then \
-		$(MAKE) -C tools/umig install DESTDIR=$(DESTDIR) PREFIX=$(PREFIX); fi
+	$(MAKE) -C tools/umig install $(umig_out) $(cross) DESTDIR=$(DESTDIR) PREFIX=$(PREFIX)
 
 .PHONY: clean
 clean: ## removes what was built
 	rm -rf build
-	$(MAKE) -C selftests/qemu clean
-	$(MAKE) -C selftests/guest clean
-	@if [ -e tools/umig/Makefile ]; then $(MAKE) -C tools/umig clean; fi
+	$(MAKE) -C tools/umig clean

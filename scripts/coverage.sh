@@ -27,7 +27,7 @@ make -s modules KERNEL=debug \
 
 # run.sh unloads the module; gcov keeps the counts.
 # shellcheck disable=SC2016 # $1 is the inner shell's
-selftests/qemu/vm.sh --kernel debug --mem 1536M --timeout 3000 --append numa=fake=2 \
+selftests/qemu/vm.sh --kernel debug --mem 1536M --timeout 3000 --nodes 2 \
 	--out "$out" -- bash -c '
 		module=$1
 		shift

@@ -17,7 +17,7 @@
 
 set -eu
 
-cache=${POSTCOPY_CACHE:-$HOME/.cache/postcopy}/kernels
+. "$(dirname "$0")/arch.sh"
 
 die()
 {
@@ -35,11 +35,16 @@ image_release()
 		tr '\0' '\n' | head -n 1 | cut -d' ' -f1
 }
 
+# Where kernels are: installed ones are of this machine's architecture.
+places=$kernel_dir
+[ "$foreign" ] || places="/ $kernel_dir"
+
 newest()
 {
-	for dir in "/lib/modules/$1" "/lib/modules/$1".* \
-		   "$cache/lib/modules/$1" "$cache/lib/modules/$1".*; do
-		[ -e "$dir" ] && basename "$dir"
+	for place in $places; do
+		for dir in "${place%/}/lib/modules/$1" "${place%/}/lib/modules/$1".*; do
+			[ -e "$dir" ] && basename "$dir"
+		done
 	done | sort -V | tail -n 1
 }
 
@@ -74,22 +79,26 @@ release)
 	echo "$release"
 	;;
 build)
-	[ -e "/lib/modules/$release/build/Makefile" ] ||
-		die "no headers of $release: run scripts/setup.sh"
-	echo "/lib/modules/$release/build"
-	;;
-image)
-	for file in "$image" "/boot/vmlinuz-$release" \
-		    "$cache/boot/vmlinuz-$release"; do
-		if [ -r "$file" ]; then
-			echo "$file"
+	for place in $places; do
+		if [ -e "${place%/}/lib/modules/$release/build/Makefile" ]; then
+			echo "${place%/}/lib/modules/$release/build"
 			exit 0
 		fi
 	done
-	die "no bzImage of $release: run scripts/setup.sh"
+	die "no headers of $release: run scripts/setup.sh"
+	;;
+image)
+	[ ! "$image" ] || { echo "$image"; exit 0; }
+	for place in $places; do
+		if [ -r "${place%/}/boot/vmlinuz-$release" ]; then
+			echo "${place%/}/boot/vmlinuz-$release"
+			exit 0
+		fi
+	done
+	die "no kernel image of $release: run scripts/setup.sh"
 	;;
 root)
-	for dir in / "$cache"; do
+	for dir in $places; do
 		# dkms runs depmod, too, where only the headers are installed.
 		if [ -e "$dir/lib/modules/$release/modules.dep.bin" ] &&
 		   [ -d "$dir/lib/modules/$release/kernel" ]; then

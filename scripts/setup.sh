@@ -15,7 +15,7 @@ set -eu
 export PATH="$PATH:/usr/sbin:/sbin"
 
 here=$(dirname "$0")
-kernels=${POSTCOPY_CACHE:-$HOME/.cache/postcopy}/kernels
+. "$here/arch.sh"
 series="6.1 6.12"
 
 # Kernel headers of both series. linux-source has the kselftest harness, and the debug kernels
@@ -29,6 +29,9 @@ test_packages="
 	socat jq gzip python3 gnuplot-nox
 	libnbd-dev libnbd-bin libjansson-dev libxxhash-dev libseccomp-dev libgnutls28-dev
 	nbdkit nbdkit-plugin-dev clang-14 libclang-rt-14-dev gnutls-bin"
+# For another architecture: see foreign.sh.
+[ ! "$foreign" ] || test_packages="$test_packages
+	gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-system-arm mmdebstrap"
 demo_packages=$test_packages
 check_packages="$test_packages
 	sparse coccinelle cppcheck clang-tidy shellcheck pahole perl g++ python3"
@@ -61,8 +64,8 @@ unpack_kernel()
 	tmp=$(mktemp -d /tmp/postcopy-kernel.XXXXXX)
 	# apt downloads as user _apt
 	chmod 777 "$tmp"
-	echo "setup: unpacking $1 into $kernels"
-	mkdir -p "$kernels"
+	echo "setup: unpacking $1 into $kernel_dir"
+	mkdir -p "$kernel_dir"
 	(cd "$tmp" && apt-get -q download "$1" && dpkg-deb -x ./*.deb tree)
 	# Debian 13 and its backports say /usr/lib
 	[ ! -d "$tmp/tree/usr/lib/modules" ] || {
@@ -70,10 +73,10 @@ unpack_kernel()
 		mv "$tmp/tree/usr/lib/modules" "$tmp/tree/lib/"
 	}
 	depmod -b "$tmp/tree" "$release"
-	mkdir -p "$kernels/boot" "$kernels/lib/modules"
-	mv "$tmp/tree/boot"/* "$kernels/boot/"
-	rm -rf "$kernels/lib/modules/$release"
-	mv "$tmp/tree/lib/modules/$release" "$kernels/lib/modules/"
+	mkdir -p "$kernel_dir/boot" "$kernel_dir/lib/modules"
+	mv "$tmp/tree/boot"/* "$kernel_dir/boot/"
+	rm -rf "$kernel_dir/lib/modules/$release"
+	mv "$tmp/tree/lib/modules/$release" "$kernel_dir/lib/modules/"
 	rm -rf "$tmp"
 }
 
@@ -106,6 +109,12 @@ if [ "$packages" ]; then
 	updated=y
 	# shellcheck disable=SC2086 # a list of words
 	apt-get -q install --no-install-recommends -y $packages
+fi
+
+if [ "$foreign" ]; then
+	"$here/foreign.sh"
+	# The kernels of this machine are the other's business.
+	series=
 fi
 
 # Any user may download a package, so kernels need no root.

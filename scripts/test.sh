@@ -19,6 +19,8 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 # shellcheck source=selftests/qemu/emulator.sh
 . selftests/qemu/emulator.sh
+# shellcheck source=scripts/arch.sh
+. scripts/arch.sh
 
 kernels="6.1 6.12"
 debug_kernels="debug kcsan"
@@ -47,7 +49,9 @@ names=("$@")
 [ $# -eq 0 ] || [ "$chosen" ] || debug_kernels=
 everything=
 [ $# -gt 0 ] || everything=y
-results=build/results
+# Of another architecture there are the test programs on both kernels.
+[ ! "$foreign" ] || debug_kernels=
+results=$build/results
 all=$results/all.tap
 times=$results/times
 
@@ -116,7 +120,7 @@ run_vm()
 	local kernel=$1 part=$2
 	shift 2
 	# Memory policy needs two nodes.
-	local mem=4G limit=480 append=numa=fake=2
+	local mem=4G limit=480 append=
 	local -a environment=("STRESS_SECONDS=$(stress_seconds "$kernel")" "SEED=${SEED-}")
 
 	# run.sh ends a scenario after 300 s.
@@ -132,9 +136,9 @@ run_vm()
 		;;
 	esac
 	VM_NAME=$kernel/$part selftests/qemu/vm.sh --kernel "$kernel" --mem "$mem" \
-		--timeout "${VM_TIMEOUT:-$limit}" --append "$append" --out "$results/vm-$kernel.$part" -- \
+		--timeout "${VM_TIMEOUT:-$limit}" --nodes 2 --append "$append" --out "$results/vm-$kernel.$part" -- \
 		env "${environment[@]}" \
-		selftests/run.sh "build/$kernel/drivers/postcopy/postcopy.ko" "$@" \
+		selftests/run.sh "$build/$kernel/drivers/postcopy/postcopy.ko" "$@" \
 		> "$results/$kernel.$part.log" 2>&1
 }
 
@@ -184,8 +188,8 @@ run_kernel()
 	local kernel=$1 name programs=()
 
 	if [ "${#names[@]}" -eq 0 ]; then
-		mapfile -t names < <(basename -a -s _test build/selftests/*_test
-				     basename -a -s .sh selftests/scenarios/*.sh)
+		mapfile -t names < <(basename -a -s _test "$build"/selftests/*_test
+				     [ "$foreign" ] || basename -a -s .sh selftests/scenarios/*.sh)
 	fi
 	for name in "${names[@]}"; do
 		[ -e "selftests/scenarios/$name.sh" ] || programs+=("$name")
@@ -259,6 +263,8 @@ count_voids()
 
 # The probe of /dev/kvm takes seconds, so it is made once.
 image=$(scripts/kernel.sh 6.12 image) || exit 1
+[ ! "$foreign" ] || ACCEL=tcg
+export ACCEL=${ACCEL-}
 if ! ACCEL=$(selftests/qemu/accel.sh "$image" 2> "$results/accel"); then
 	cat "$results/accel"
 	exit 1
@@ -278,32 +284,32 @@ check build.selftests make selftests
 # One after the other: two emulated machines with KVM guests in them take more than
 # twice as long side by side on two processors.
 for kernel in $kernels; do
-	if [ -e "build/$kernel/drivers/postcopy/postcopy.ko" ]; then
+	if [ -e "$build/$kernel/drivers/postcopy/postcopy.ko" ]; then
 		run_kernel "$kernel"
 	fi
 done
 
 # The debug kernels have no KVM, so they run no scenarios.
 for kernel in $debug_kernels; do
-	[ -e "build/$kernel/drivers/postcopy/postcopy.ko" ] || continue
+	[ -e "$build/$kernel/drivers/postcopy/postcopy.ko" ] || continue
 	if [ -z "$everything" ]; then
 		run_part "$kernel" programs "${names[@]}"
 	elif [ "$kernel" = kcsan ] && [ -z "$chosen" ]; then
 		# shellcheck disable=SC2086 # a list of words
 		run_part "$kernel" programs $kcsan_names
 	else
-		mapfile -t programs < <(basename -a -s _test build/selftests/*_test)
+		mapfile -t programs < <(basename -a -s _test "$build"/selftests/*_test)
 		run_part "$kernel" programs "${programs[@]}"
 	fi
 done
 
-if [ "$everything" ] && [ -z "$chosen" ]; then
+if [ "$everything" ] && [ -z "$chosen$foreign" ]; then
 	for kernel in $kernels; do
 		check "bench.instructions_on_$kernel" selftests/bench/run.sh --kernel "$kernel" --check
 	done
 fi
 
-if [ "$everything" ] && [ -z "$chosen" ] && [ -e tools/umig/Makefile ]; then
+if [ "$everything" ] && [ -z "$chosen$foreign" ]; then
 	run_umig
 fi
 

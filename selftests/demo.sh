@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.." || exit 1
 kernel=${KERNEL:-6.12}
 
 if [ "${1-}" != --inside ]; then
-	make -s modules KERNEL="$kernel" >/dev/null && make -s umig && make -s -C selftests/guest || exit 1
+	make -s modules KERNEL="$kernel" >/dev/null && make -s umig && make -s selftests || exit 1
 	interactive=
 	[ ! -t 1 ] || interactive=--interactive
 	exec selftests/qemu/vm.sh --kernel "$kernel" --mem 4G --timeout 480 $interactive -- \

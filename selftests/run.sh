@@ -18,6 +18,8 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 # shellcheck source=selftests/qemu/emulator.sh
 . selftests/qemu/emulator.sh
+# shellcheck source=scripts/arch.sh
+. scripts/arch.sh
 
 module=$1
 shift
@@ -216,7 +218,7 @@ run_one()
 
 # KVM rewrites its code for the first and the last virtual machine: see kvm_hold.c.
 if modprobe -q kvm_amd || modprobe -q kvm_intel; then
-	selftests/qemu/kvm_hold > "$log/kvm_hold" 2>&1 &
+	"$build/selftests/kvm_hold" > "$log/kvm_hold" 2>&1 &
 	timeout 20 sh -c "until grep -q ready '$log/kvm_hold'; do sleep 0.05; done"
 fi
 
@@ -226,8 +228,8 @@ dmesg -C
 [ ! -w /sys/kernel/debug/kmemleak ] || leaks > /dev/null
 for name; do
 	[ "$name" != kvm ] || emulator_guests_run
-	if [ -x "build/selftests/${name}_test" ]; then
-		run_one "$name" "$(timeout_of "$name")" "build/selftests/${name}_test"
+	if [ -x "$build/selftests/${name}_test" ]; then
+		run_one "$name" "$(timeout_of "$name")" "$build/selftests/${name}_test"
 	elif [ -x "selftests/scenarios/$name.sh" ]; then
 		run_one "$name" "$scenario_timeout" "selftests/scenarios/$name.sh"
 	else

@@ -67,12 +67,15 @@ static unsigned int fault_wait_state(unsigned int flags)
 }
 
 /*
- * The access must not wait. KVM, which first asks without waiting, tries again for ever
- * after any error but the one for a page lost to a memory error.
+ * The access must not wait. User mode gets SIGBUS. Anything else may be KVM, which looks
+ * up a page for its guest: on x86 it first asks without waiting, and tries again for ever
+ * after any error but the one for a page lost to a memory error; on arm64 it turns any
+ * other error into EFAULT of KVM_RUN. After that one it raises BUS_MCEERR_AR in the VMM,
+ * on both. Other accesses of the kernel fail with EFAULT in either case.
  */
 static vm_fault_t fault_refused(unsigned int flags)
 {
-	return flags & FAULT_FLAG_RETRY_NOWAIT ? VM_FAULT_HWPOISON : VM_FAULT_SIGBUS;
+	return flags & FAULT_FLAG_USER ? VM_FAULT_SIGBUS : VM_FAULT_HWPOISON;
 }
 
 /**

@@ -207,6 +207,9 @@ long postcopy_install(struct postcopy_install *install,
 	unsigned int copied;
 
 	mmap_assert_locked(region->mm);
+	/* There is no migrate_vma_pages(), as on arm64 before Linux 6.12. */
+	if (!IS_ENABLED(CONFIG_DEVICE_MIGRATION))
+		return 0;
 	memcpy(&pseudo, vma, sizeof(pseudo));
 	if (!(pseudo.vm_flags & VM_WRITE) || !pseudo.anon_vma ||
 	    (nr < INSTALL_MIN_NOTIFIED && mm_has_notifiers(region->mm)))

@@ -36,14 +36,21 @@ uint64_t clock_now(void)
 	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
 }
 
+/* An instruction without effect that a profiler in the emulator can look for. */
+#ifdef __x86_64__
+#define PROFILE_MARK(mark)	asm volatile("nopl " mark "(%%rax)" ::: "memory")
+#else
+#define PROFILE_MARK(mark)	asm volatile("" ::: "memory")
+#endif
+
 __attribute__((noinline)) void profile_start(void)
 {
-	asm volatile("nopl 0x50524f01(%%rax)" ::: "memory");
+	PROFILE_MARK("0x50524f01");
 }
 
 __attribute__((noinline)) void profile_stop(void)
 {
-	asm volatile("nopl 0x50524f02(%%rax)" ::: "memory");
+	PROFILE_MARK("0x50524f02");
 }
 
 void row_print(const struct row *row)

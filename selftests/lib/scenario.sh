@@ -13,8 +13,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
 . selftests/lib/vmm.sh
 # shellcheck source=selftests/qemu/emulator.sh
 . selftests/qemu/emulator.sh
+# shellcheck source=scripts/arch.sh
+. scripts/arch.sh
 
-guest=$top/selftests/guest/guest.cpio.gz
+guest=$top/$build/selftests/guest.cpio.gz
 memory_mib=${MEMORY_MIB:-512}	# of each guest
 guest_mib=${GUEST_MIB:-128}	# the part of it that the guest works on
 # The source's RAM, a file
@@ -243,7 +245,7 @@ modprobe kvm_amd 2>/dev/null || modprobe kvm_intel 2>/dev/null
 guest_kernel=$(scripts/kernel.sh 6.1 image) || exit 1
 [ -c /dev/kvm ] || skip_all "no KVM in this machine: the test VM's CPU must have SVM or VMX"
 # It ends after the guests: see kvm_hold.c.
-selftests/qemu/kvm_hold >"$tmp/kvm_hold" &
+"$build/selftests/kvm_hold" >"$tmp/kvm_hold" &
 last_pid=$!
 within 20 has_line "$tmp/kvm_hold" ready || exit 1
 emulator_guests_run

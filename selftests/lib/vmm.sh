@@ -7,7 +7,9 @@
 # because a socket serves one client at a time. Its process is $NAME_pid, its log $tmp/NAME.log.
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-umig=$top/tools/umig/umig
+# shellcheck source=scripts/arch.sh
+. "$top/scripts/arch.sh"
+umig=$top/$umig_dir/umig
 # The program that recv_start runs as `umig recv`
 receiver=$umig
 # Words in front of umig's, e.g. to run it in another network

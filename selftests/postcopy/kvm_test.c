@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A virtual machine without a monitor: a few bytes of guest code whose RAM is a region.
+ * A virtual machine without a monitor, whose RAM is a region (kvm_vm.h). On x86:
  * When a vCPU touches a page, a kernel thread of KVM's waits for it (FAULT_FLAG_RETRY_NOWAIT,
  * then get_user_pages_remote() in a worker). No signal reaches that thread.
  */
@@ -18,59 +18,7 @@
 
 #include "kselftest_harness.h"
 #include "fixtures.h"
-
-#define NR_PAGES	16UL
-#define CODE_PAGE	1
-#define DATA_PAGE	5
-
-/* In real mode: mov al, [0x5000]; out 0x10, al; hlt */
-static const uint8_t code[] = { 0xa0, 0x00, 0x50, 0xe6, 0x10, 0xf4 };
-
-struct vm {
-	int kvm, vm, vcpu;
-	struct kvm_run *run;
-};
-
-static int vm_make(struct vm *vm, void *memory)
-{
-	struct kvm_userspace_memory_region slot = {
-		.memory_size = NR_PAGES * PAGE,
-		.userspace_addr = (uintptr_t)memory,
-	};
-	struct kvm_sregs sregs;
-	/* With interrupts off a vCPU waits by itself. */
-	struct kvm_regs regs = { .rip = CODE_PAGE * PAGE, .rflags = 0x202 };
-
-	vm->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	if (vm->kvm < 0)
-		return -errno;
-	vm->vm = ioctl(vm->kvm, KVM_CREATE_VM, 0);
-	/* Without it, too */
-	if (vm->vm < 0 || ioctl(vm->vm, KVM_CREATE_IRQCHIP) ||
-	    ioctl(vm->vm, KVM_SET_USER_MEMORY_REGION, &slot))
-		return -errno;
-	vm->vcpu = ioctl(vm->vm, KVM_CREATE_VCPU, 0);
-	if (vm->vcpu < 0)
-		return -errno;
-	vm->run = mmap(NULL, ioctl(vm->kvm, KVM_GET_VCPU_MMAP_SIZE, 0), PROT_READ | PROT_WRITE,
-		       MAP_SHARED, vm->vcpu, 0);
-	if (vm->run == MAP_FAILED || ioctl(vm->vcpu, KVM_GET_SREGS, &sregs))
-		return -errno;
-	sregs.cs.base = 0;
-	sregs.cs.selector = 0;
-	return ioctl(vm->vcpu, KVM_SET_SREGS, &sregs) || ioctl(vm->vcpu, KVM_SET_REGS, &regs) ?
-	       -errno : 0;
-}
-
-/* The byte that the guest says, or -errno. */
-static int vm_run(struct vm *vm)
-{
-	if (ioctl(vm->vcpu, KVM_RUN, 0))
-		return -errno;
-	if (vm->run->exit_reason != KVM_EXIT_IO)
-		return -EPROTO;
-	return ((uint8_t *)vm->run)[vm->run->io.data_offset];
-}
+#include "kvm_vm.h"
 
 FIXTURE_PRIVATE_AND_SHARED(kvm, NR_PAGES)
 
@@ -79,13 +27,8 @@ static int fill_code(struct region *r)
 	char page[PAGE] = { 0 };
 	struct postcopy_pages_fill fill;
 
-	memcpy(page, code, sizeof(code));
+	memcpy(page, vm_code, sizeof(vm_code));
 	return pages_fill_raw(r->helper, r->offset + CODE_PAGE * PAGE, PAGE, page, &fill);
-}
-
-static bool have_kvm(void)
-{
-	return !system("modprobe -q kvm_amd || modprobe -q kvm_intel") && !access("/dev/kvm", R_OK);
 }
 
 TEST_F(kvm, a_vcpu_gets_what_is_delivered)
@@ -181,20 +124,6 @@ static void interrupted(int signal)
 {
 }
 
-/* This is how a VMM resets a vCPU: KVM waits for its workers. */
-static int stop_async_faults(struct vm *vm)
-{
-	struct {
-		struct kvm_msrs msrs;
-		struct kvm_msr_entry entry;
-	} set = {
-		.msrs.nmsrs = 1,
-		.entry.index = 0x4b564d02,	/* MSR_KVM_ASYNC_PF_EN */
-	};
-
-	return ioctl(vm->vcpu, KVM_SET_MSRS, &set) == 1 ? 0 : -errno;
-}
-
 static bool thread_is_in_d(pid_t pid)
 {
 	char command[80];
@@ -227,14 +156,15 @@ static void kill_owner(struct __test_metadata *_metadata, struct region *own, in
 		if (write(made[1], &r, sizeof(r)) != sizeof(r))
 			_exit(2);
 		if (vm_run(&vm) == -EINTR)
-			stop_async_faults(&vm);
+			vm_stop_async_faults(&vm);
 		_exit(3);
 	}
 	ASSERT_EQ(sizeof(r), read(made[0], &r, sizeof(r)));
 	r.context = own->context;
 	r.helper = -1;
 	ASSERT_TRUE(wait_requests(&r, 1));
-	ASSERT_TRUE(wait_until(worker_waits()));
+	if (KVM_HAS_WORKER)
+		ASSERT_TRUE(wait_until(worker_waits()));
 	if (in_reset) {
 		kill(pid, SIGUSR1);
 		EXPECT_TRUE(wait_until(thread_is_in_d(pid)));
@@ -262,6 +192,8 @@ TEST_F(kvm, an_owner_killed_while_it_resets_a_vcpu_that_waits_ends_at_once)
 {
 	if (!have_kvm())
 		SKIP(return, "no KVM");
+	if (!KVM_HAS_WORKER)
+		SKIP(return, "KVM has no worker that waits for a page on this architecture");
 	kill_owner(_metadata, &self->r, variant->flags, true);
 }
 

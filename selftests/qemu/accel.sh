@@ -12,6 +12,8 @@
 
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=scripts/arch.sh
+. "$here/../../scripts/arch.sh"
 limit=5
 
 chosen()
@@ -35,7 +37,7 @@ esac
 tmp=$(mktemp -d /tmp/postcopy-accel.XXXXXX)
 trap 'rm -rf "$tmp"' EXIT
 make -s -C "$here" || exit 1
-(cd "$here" && echo init | cpio --quiet -o -H newc) > "$tmp/initramfs"
+(cd "$here/../../$build/selftests" && echo init | cpio --quiet -o -H newc) > "$tmp/initramfs"
 timeout -k 1 "$limit" qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -display none \
 	-accel kvm -cpu host -m 256M -kernel "$1" -initrd "$tmp/initramfs" \
 	-append "console=ttyS0 loglevel=5 panic=-1 vm.probe" \

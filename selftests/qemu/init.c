@@ -37,7 +37,8 @@
 #include <unistd.h>
 
 #define ROOT		"/root"
-#define TERMINAL	"/dev/ttyS1"
+/* How a directory of the host is mounted. Its files do not change, or need not be seen to. */
+#define HOST_9P		"trans=virtio,version=9p2000.L,msize=512000,cache=loose"
 
 static void power_off(void)
 {
@@ -153,15 +154,32 @@ static const char *kernel_argument(const char *name)
 	return value;
 }
 
+/* vm.TAG=PATH: a directory of the host that is where it is there, in a root from elsewhere. */
+static void mount_share(const char *tag)
+{
+	char argument[32], target[1100], *slash;
+	const char *path;
+
+	snprintf(argument, sizeof(argument), "vm.%s", tag);
+	path = kernel_argument(argument);
+	if (!*path)
+		return;
+	snprintf(target, sizeof(target), ROOT "%s", path);
+	for (slash = target + sizeof(ROOT); (slash = strchr(slash, '/')); slash++) {
+		*slash = '\0';
+		mkdir(target, 0755);
+		*slash = '/';
+	}
+	must_mount(tag, target, "9p", MS_RDONLY, HOST_9P);
+}
+
 static void build_root(void)
 {
 	char source[2048], target[1024];
 	const char *modules;
 	struct utsname uts;
 
-	/* The host's files do not change, or need not be seen to. */
-	must_mount("host", "/host", "9p", MS_RDONLY,
-		   "trans=virtio,version=9p2000.L,msize=512000,cache=loose");
+	must_mount("host", "/host", "9p", MS_RDONLY, HOST_9P);
 	must_mount("tmpfs", "/rw", "tmpfs", 0, "mode=755");
 	mkdir("/rw/upper", 0755);
 	mkdir("/rw/work", 0755);
@@ -179,6 +197,9 @@ static void build_root(void)
 	try_mount("tracefs", ROOT "/sys/kernel/tracing", "tracefs");
 	try_mount("cgroup2", ROOT "/sys/fs/cgroup", "cgroup2");
 	symlink("/proc/self/fd", ROOT "/dev/fd");
+
+	mount_share("share0");
+	mount_share("share1");
 
 	/* Modules of a kernel that is not installed on the host. */
 	modules = kernel_argument("vm.modules");
@@ -216,11 +237,15 @@ static char **read_command(void)
 /* The second serial port carries the command's output, as it is. */
 static int open_terminal(int raw)
 {
-	int fd = open(TERMINAL, O_RDWR | O_NOCTTY | O_CLOEXEC);
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "/dev/%s", kernel_argument("vm.terminal"));
+	fd = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC);
 	struct termios tio;
 
 	if (fd < 0)
-		die(TERMINAL);
+		die(path);
 	if (!tcgetattr(fd, &tio)) {
 		cfsetspeed(&tio, B115200);
 		if (raw)

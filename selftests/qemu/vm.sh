@@ -6,6 +6,8 @@
 # The guest's root is this machine's root directory, read only over 9p, under a
 # tmpfs: every installed program and this tree are there, and nothing the command
 # does is left behind, except what it writes to /out. init.c is its first process.
+# With ARCH= another architecture the root is the one that foreign.sh has made, and
+# this tree and the cache are mounted in it where they are here.
 #
 # The exit status is the command's, or
 #	123	void: each boot ended by a fault of the emulator (emulator.sh decides)
@@ -22,6 +24,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 scripts=$here/../../scripts
 # shellcheck source=selftests/qemu/emulator.sh
 . "$here/emulator.sh"
+# shellcheck source=scripts/arch.sh
+. "$scripts/arch.sh"
 
 usage()
 {
@@ -31,7 +35,8 @@ usage()
 	                  bzImage
 	  --modules DIR   DIR/lib/modules/RELEASE has its modules
 	  --smp N         processors (2)
-	  --mem SIZE      memory (2G)
+	  --mem SIZE      memory in MiB or GiB (2G)
+	  --nodes N       NUMA nodes (1)
 	  --timeout S     seconds for one boot (300)
 	  --icount        count instructions: the guest's clock advances 1 ns with each
 	  --interactive   connect the terminal
@@ -46,6 +51,7 @@ kernel=6.1
 modules=
 smp=2
 mem=2G
+nodes=1
 timeout=300
 icount=
 interactive=
@@ -59,6 +65,7 @@ while [ $# -gt 0 ]; do
 	--modules) modules=$2; shift ;;
 	--smp) smp=$2; shift ;;
 	--mem) mem=$2; shift ;;
+	--nodes) nodes=$2; shift ;;
 	--timeout) timeout=$2; shift ;;
 	--out) out=$2; shift ;;
 	--append) append=$2; shift ;;
@@ -100,7 +107,7 @@ make_initramfs()
 	local dir=$tmp/initramfs n=100 file
 
 	mkdir -p "$dir/modules"
-	cp "$here/init" "$dir/init"
+	cp "$programs/init" "$dir/init"
 	for file in $(boot_modules); do
 		n=$((n + 1))
 		case $file in
@@ -130,14 +137,18 @@ kernel_arguments()
 	if [ "$modules" ] && [ "$modules" != / ]; then
 		echo "vm.modules=$(cd "$modules" && pwd)/lib/modules"
 	fi
+	echo "vm.terminal=$terminal"
+	[ ! "$foreign" ] || echo "vm.share0=$(realpath "$scripts/..") vm.share1=$(realpath "$cache")"
 	echo "$append"
 }
 
 # What is particular to the architecture: program, machine, processor, names of its devices
-machine_x86_64()
+machine_x86()
 {
-	qemu=(qemu-system-x86_64 -machine pc)
+	qemu=(qemu-system-x86_64 -machine pc -serial "file:$out/console.log" -serial chardev:command)
 	console=ttyS0
+	terminal=ttyS1
+	[ "$nodes" = 1 ] || append="$append numa=fake=$nodes"
 	if [ "$icount" ]; then
 		# With fast string instructions each `rep movsb` would count as thousands of
 		# instructions, and a guest would measure nothing but its copies.
@@ -149,21 +160,49 @@ machine_x86_64()
 	fi
 }
 
-make -s -C "$here" || exit 125
+# TCG emulates the hypervisor level of the processor well: KVM runs on it. Pointers are signed with
+# QEMU's own algorithm, because the architecture's takes most of the time.
+machine_arm64()
+{
+	local node size
+
+	qemu=(qemu-system-aarch64 -serial "file:$out/console.log" -device pci-serial,chardev=command)
+	console=ttyAMA0
+	terminal=ttyS0
+	if [ "$accel" = kvm ]; then
+		qemu+=(-machine "virt,gic-version=host" -cpu host)
+	else
+		qemu+=(-machine "virt,gic-version=3,virtualization=on" -cpu "max,pauth-impdef=on")
+	fi
+	[ "$nodes" -gt 1 ] || return 0
+	size=$(numfmt --from=iec "$mem")
+	for ((node = 0; node < nodes; node++)); do
+		qemu+=(-object "memory-backend-ram,id=node$node,size=$((size / nodes))"
+			-numa "node,memdev=node$node")
+	done
+}
+
+programs=$(realpath "$scripts/..")/$build/selftests
+[ "$foreign" ] || make -s -C "$here" || exit 125
+[ -x "$programs/init" ] || { echo "vm.sh: no $programs/init: run make selftests" >&2; exit 125; }
 accel=tcg
 [ "$icount" ] || accel=$("$here/accel.sh" "$image" 2>"$tmp/accel") || { cat "$tmp/accel" >&2; exit 125; }
 # In the guest HOME is root's: kernel.sh shall find the same kernels as here.
-make_initramfs env "POSTCOPY_CACHE=${POSTCOPY_CACHE:-$HOME/.cache/postcopy}" "$@"
+make_initramfs env "POSTCOPY_CACHE=$cache" "POSTCOPY_BUILD=$build" "POSTCOPY_UMIG=$umig_dir" \
+	"POSTCOPY_KERNELS=$kernel_dir" "$@"
 
-machine_x86_64
+"machine_$arch"
 qemu+=(-nodefaults -no-user-config -no-reboot -display none
 	-m "$mem" -nic none -d cpu_reset -D "$out/reset.log"
 	-kernel "$image" -initrd "$tmp/initramfs.cpio"
 	-append "console=$console $(kernel_arguments | tr '\n' ' ')"
-	-virtfs "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap"
+	-virtfs "local,path=$root,mount_tag=host,security_model=none,readonly=on,multidevs=remap"
 	-virtfs "local,path=$out,mount_tag=out,security_model=none"
-	-serial "file:$out/console.log"
-	-chardev "stdio,id=command,signal=off" -serial chardev:command)
+	-chardev "stdio,id=command,signal=off")
+if [ "$foreign" ]; then
+	qemu+=(-virtfs "local,path=$(realpath "$scripts/.."),mount_tag=share0,security_model=none,readonly=on,multidevs=remap"
+		-virtfs "local,path=$(realpath "$cache"),mount_tag=share1,security_model=none,readonly=on,multidevs=remap")
+fi
 if [ "$icount" ]; then
 	qemu+=(-icount "shift=0,sleep=off" -smp 1)
 else

@@ -581,7 +581,8 @@ struct postcopy_pages_query {
  * already, too, as if they came now. No access gets SIGBUS before the limit, and
  * none much more than a tenth of a second after it. When the page arrives after
  * all, or a helper comes, accesses work again. A vCPU of KVM gets the same as for
- * a poisoned page, BUS_MCEERR_AR, because KVM tries again after any other error.
+ * a poisoned page, BUS_MCEERR_AR: after any other error KVM tries again (x86) or
+ * KVM_RUN fails (arm64).
  */
 struct postcopy_region_policy {
 	__u32 size;
