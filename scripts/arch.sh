@@ -1,4 +1,4 @@
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2034
 # SPDX-License-Identifier: GPL-2.0
 #
 # Sourced: for which architecture things are built and tested, and where they are.

@@ -36,21 +36,23 @@ uint64_t clock_now(void)
 	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
 }
 
-/* An instruction without effect that a profiler in the emulator can look for. */
+/* Instructions without effect that a profiler in the emulator can look for. */
 #ifdef __x86_64__
-#define PROFILE_MARK(mark)	asm volatile("nopl " mark "(%%rax)" ::: "memory")
+#define PROFILE_START	"nopl 0x50524f01(%%rax)"
+#define PROFILE_STOP	"nopl 0x50524f02(%%rax)"
 #else
-#define PROFILE_MARK(mark)	asm volatile("" ::: "memory")
+#define PROFILE_START	""
+#define PROFILE_STOP	""
 #endif
 
 __attribute__((noinline)) void profile_start(void)
 {
-	PROFILE_MARK("0x50524f01");
+	asm volatile(PROFILE_START ::: "memory");
 }
 
 __attribute__((noinline)) void profile_stop(void)
 {
-	PROFILE_MARK("0x50524f02");
+	asm volatile(PROFILE_STOP ::: "memory");
 }
 
 void row_print(const struct row *row)

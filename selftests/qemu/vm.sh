@@ -166,7 +166,7 @@ machine_arm64()
 {
 	local node size
 
-	qemu=(qemu-system-aarch64 -serial "file:$out/console.log" -device pci-serial,chardev=command)
+	qemu=(qemu-system-aarch64 -serial "file:$out/console.log" -device "pci-serial,chardev=command")
 	console=ttyAMA0
 	terminal=ttyS0
 	if [ "$accel" = kvm ]; then
