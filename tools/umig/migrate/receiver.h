@@ -38,8 +38,8 @@ struct receiver {
 	int listen_fd;
 	struct control_message hello;
 	struct guest guest;
-	struct link links[2];
-	struct link *link;
+	struct control_link links[2];
+	struct control_link *link;
 	struct progress progress;
 	struct watch watch;
 
@@ -68,9 +68,9 @@ do {										\
 int receiver_run(struct receiver *r);
 
 /* receiver_link.c */
-int receiver_frame(struct receiver *r, struct link *link, int timeout_ms,
+int receiver_frame(struct receiver *r, struct control_link *link, int timeout_ms,
 		   struct control_frame *frame);
-int receiver_message(struct receiver *r, struct link *link, int timeout_ms,
+int receiver_message(struct receiver *r, struct control_link *link, int timeout_ms,
 		     struct control_message *msg);
 int receiver_wait_sender(struct receiver *r);
 int receiver_accept_again(struct receiver *r);

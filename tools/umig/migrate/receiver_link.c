@@ -15,7 +15,7 @@
  * The next frame of the link. Return: 1; 0 none came within @timeout_ms; -EINTR a signal; -EPIPE
  * the destination QEMU is gone; another -errno: the connection is of no further use.
  */
-int receiver_frame(struct receiver *r, struct link *link, int timeout_ms,
+int receiver_frame(struct receiver *r, struct control_link *link, int timeout_ms,
 		   struct control_frame *frame)
 {
 	int ret = link_next(link, frame);
@@ -39,7 +39,7 @@ int receiver_frame(struct receiver *r, struct link *link, int timeout_ms,
 }
 
 /* The next message. Return: as receiver_frame(). */
-int receiver_message(struct receiver *r, struct link *link, int timeout_ms,
+int receiver_message(struct receiver *r, struct control_link *link, int timeout_ms,
 		     struct control_message *msg)
 {
 	struct control_frame frame;
@@ -56,7 +56,7 @@ int receiver_message(struct receiver *r, struct link *link, int timeout_ms,
 /* How long a connection may take to say HELLO. */
 #define HELLO_S		10
 
-static struct link *receiver_spare(struct receiver *r)
+static struct control_link *receiver_spare(struct receiver *r)
 {
 	return &r->links[r->link == &r->links[0]];
 }
@@ -67,7 +67,7 @@ static struct link *receiver_spare(struct receiver *r)
  */
 static int receiver_accept(struct receiver *r, struct control_message *msg)
 {
-	struct link *spare = receiver_spare(r);
+	struct control_link *spare = receiver_spare(r);
 	uint64_t deadline = now_ns() + HELLO_S * NS_PER_S;
 	int fd = accept4(r->listen_fd, NULL, NULL, SOCK_CLOEXEC), ret = 0;
 
@@ -93,7 +93,7 @@ static int receiver_accept(struct receiver *r, struct control_message *msg)
 /* Tells the sender on the spare link why it is wrong here, and closes that link. */
 static void receiver_turn_away(struct receiver *r, const char *why)
 {
-	struct link *spare = receiver_spare(r);
+	struct control_link *spare = receiver_spare(r);
 
 	link_send_error(spare, CONTROL_FAILED, "%s", why);
 	link_close(spare);
@@ -102,7 +102,7 @@ static void receiver_turn_away(struct receiver *r, const char *why)
 /* Goes on with the sender on the spare link. */
 static void receiver_use_spare(struct receiver *r)
 {
-	struct link *spare = receiver_spare(r);
+	struct control_link *spare = receiver_spare(r);
 
 	link_close(r->link);
 	r->link = spare;

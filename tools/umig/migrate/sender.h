@@ -52,7 +52,7 @@ struct sender {
 
 	struct outgoing out;
 	struct page_server server;
-	struct link link;
+	struct control_link link;
 	char id[CONTROL_ID_SIZE];
 
 	struct writes writes;

@@ -53,7 +53,8 @@ static int qemu_base_memory(struct qmp *q, uint64_t *base, uint64_t *plugged)
  * qemu_find_ram - the memory backend that holds all of the machine's RAM
  * @side: "source" or "destination", for messages
  *
- * Return: 0; -EOPNOTSUPP the machine has another shape; another -errno. Has said why.
+ * Return: 0; -EOPNOTSUPP the machine is of a kind that umig cannot move; another -errno, having
+ * said why.
  */
 int qemu_find_ram(struct qmp *q, const char *side, struct qemu_ram *ram)
 {
@@ -107,8 +108,8 @@ int qemu_find_ram(struct qmp *q, const char *side, struct qemu_ram *ram)
 }
 
 /**
- * qemu_check_caps - learn the present values, refuse what cannot work
- * @caps: ends with a NULL name
+ * qemu_check_caps - learn the present values, and refuse what cannot work
+ * @caps: ends with an entry without a name; gets @former
  */
 int qemu_check_caps(struct qmp *q, const char *side, struct qemu_cap *caps)
 {

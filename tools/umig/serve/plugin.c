@@ -3,11 +3,11 @@
  * nbdkit plugin: guest RAM in a file (in /dev/shm, on hugetlbfs, a memfd as /proc/PID/fd/N), or in
  * a process (through its /proc/PID/mem), as a read-only export.
  *
- * Differs from nbdkit's file plugin in that pages of zeros inside the data are announced as zero
- * extents too: a guest's free memory is mostly that. To find them, data is looked at through a
- * mapping, where most pages show with their first bytes what they are. What is sent is read with
- * pread(), and so is what cannot be mapped: a hole of shmem would be allocated, and to touch what
- * is beyond the end of a file that has shrunk would kill nbdkit.
+ * Unlike nbdkit's file plugin it also announces pages of zeros inside the data as zero extents: a
+ * guest's free memory is mostly zeros. To find them it looks at data through a mapping, where the
+ * first bytes of most pages show that they are not zero. It reads with pread() what it sends, and
+ * what it cannot map: touching a hole of shmem would allocate it, and touching memory beyond the
+ * end of a file that has shrunk would kill nbdkit.
  */
 #define _GNU_SOURCE
 #define NBDKIT_API_VERSION 2
@@ -26,7 +26,7 @@
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 
 #define PAGE	4096ULL
-/* One extents call looks at this much at most; the rest is asked for again. */
+/* How much one extents call looks at; nbdkit asks again for the rest. */
 #define SCAN	(64ULL << 20)
 #define BLOCK	(256ULL << 10)
 
@@ -35,7 +35,7 @@ static char *file_path;
 static int file_fd = -1;
 static int64_t file_size;
 static uint8_t *file_map = MAP_FAILED;
-/* Of a process: where in it the export begins. */
+/* For memory of a process: the address at which the export begins. */
 static int is_memory;
 static uint64_t memory_start;
 
@@ -125,7 +125,7 @@ static int64_t umig_get_size(void *handle)
 	return file_size;
 }
 
-/* Contents do not change under a connection: several may be used at once. */
+/* The contents do not change, so a client may use several connections at once. */
 static int umig_can_multi_conn(void *handle)
 {
 	(void)handle;
@@ -151,7 +151,7 @@ static int umig_read(void *buf, uint64_t count, uint64_t offset)
 			nbdkit_error("cannot read %s: %m", file_path ? file_path : "the process");
 			return -1;
 		}
-		/* Shorter than it was, or a process that has ended: an error, never zeros. */
+		/* The file has shrunk or the process has ended: an error, never zeros. */
 		if (!n) {
 			nbdkit_error("%s", is_memory ? "the process has ended" :
 				     "the file has shrunk");
@@ -172,12 +172,12 @@ static int umig_pread(void *handle, void *buf, uint32_t count, uint64_t offset, 
 	return umig_read(buf, count, offset);
 }
 
-/* Data for looking at it: where it is in the file or, read, in @buf; NULL: an error. */
+/* Return: data to look at, in the mapping or read into @buf; NULL: an error. */
 static const uint8_t *umig_look(uint8_t *buf, uint64_t count, uint64_t offset)
 {
 	uint64_t ahead = offset % PAGE;
 
-	/* All of it is there if the kernel can say so (since 5.14). */
+	/* The kernel can say that all of it is mapped (since 5.14). */
 	if (file_map != MAP_FAILED &&
 	    !madvise(file_map + offset - ahead, count + ahead, MADV_POPULATE_READ))
 		return file_map + offset;
@@ -189,7 +189,7 @@ static int page_is_zero(const uint8_t *page, uint64_t length)
 	return !page[0] && !memcmp(page, page + 1, length - 1);
 }
 
-/* Adds the pages of [offset, end), which is at most BLOCK long. nbdkit joins equal neighbours. */
+/* Adds the pages of [offset, end), at most BLOCK bytes. nbdkit joins neighbours of one kind. */
 static int umig_scan_data(struct nbdkit_extents *extents, uint8_t *buf, uint64_t offset,
 			  uint64_t end)
 {
@@ -215,7 +215,7 @@ static uint64_t umig_seek(uint64_t offset, int whence, uint64_t fallback, uint64
 {
 	off_t pos;
 
-	/* It may have pages that a device brings only when they are read. */
+	/* Memory of a process may have pages that come only when they are read. */
 	if (is_memory)
 		return fallback;
 	pos = lseek(file_fd, (off_t)offset, whence);
@@ -226,8 +226,8 @@ static uint64_t umig_seek(uint64_t offset, int whence, uint64_t fallback, uint64
 }
 
 /*
- * Beyond the end of a file everything looks like a hole. Called after an answer was put together:
- * if the file has its whole size then, what the answer calls holes were holes.
+ * Beyond the end of a file everything looks like a hole. This is called after an answer was put
+ * together: if the file still has its whole size, the holes of the answer were holes.
  */
 static int umig_has_not_shrunk(void)
 {
@@ -271,7 +271,7 @@ static int umig_extents(void *handle, uint32_t count, uint64_t offset, uint32_t 
 		stop = umig_seek(offset, SEEK_HOLE, end, end);
 		if (stop > offset + BLOCK)
 			stop = offset + BLOCK;
-		/* A hole made this moment: read it, nothing says where it ends. */
+		/* The hole was made just now, and its end is not known: it counts as data. */
 		if (stop <= offset)
 			stop = end < offset + BLOCK ? end : offset + BLOCK;
 		ret = umig_scan_data(extents, buf, offset, stop);

@@ -3,8 +3,8 @@
  * Background: the pages that nobody has asked for yet.
  *
  * Each thread has one connection and keeps as many reads in flight on it as its window allows
- * (window.h). What it reads next is handed out under the transfer's lock (order.c); where the pages
- * land is for place.c to know.
+ * (window.h). What it reads next is decided under the transfer's lock (order.c). Where the pages
+ * land is the business of place.c.
  */
 #define _GNU_SOURCE
 #include <errno.h>

@@ -2,7 +2,7 @@
 /*
  * Pages become missing again, because the source has written to them since they came.
  *
- * The digest must then lose what such a page added to it, so that is remembered for each page.
+ * The digest must then lose what such a page has added to it, so umig remembers that for each page.
  */
 #define _GNU_SOURCE
 #include <errno.h>

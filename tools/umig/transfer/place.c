@@ -35,7 +35,8 @@ static uint8_t *place_address(const struct region *r, uint64_t page)
 }
 
 /*
- * Reserves addresses at which huge pages of the file can be mapped as such. Return: NULL or them.
+ * Reserves addresses at which huge pages of the file can be mapped as such. Return: NULL: there are
+ * none.
  */
 static uint8_t *place_reserve(const struct region *r)
 {

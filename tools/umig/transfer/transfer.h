@@ -17,8 +17,8 @@
  *
  * Threads
  *   demand       has a connection of its own. It reads requests, reads their pages, several at
- *                once, and fills them. A page that background is already reading it waits for, but
- *                not for long.
+ *                once, and fills them. If background is already reading a page, it waits for
+ *                that, but not for long.
  *   background   one connection each. A thread asks which ranges are zero, then reads what is still
  *                missing in large pieces, from the last fault on; never so much at once that the
  *                next fault would wait behind it.

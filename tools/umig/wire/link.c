@@ -24,7 +24,7 @@
 #define LINK_SILENCE_S	30
 #define LINK_BUFFER	(2 * (CONTROL_HEADER + CONTROL_MAX_STATE))
 
-int link_init(struct link *l)
+int link_init(struct control_link *l)
 {
 	memset(l, 0, sizeof(*l));
 	l->fd = -1;
@@ -37,7 +37,7 @@ int link_init(struct link *l)
  * Takes over @fd, also if it fails. The TLS handshake may take LINK_TLS_MS. Return: 0, or -errno as
  * tls_session_open().
  */
-int link_open(struct link *l, int fd)
+int link_open(struct control_link *l, int fd)
 {
 	struct gnutls_session_int *tls_session = NULL;
 	int on = 1, ret;
@@ -63,7 +63,7 @@ int link_open(struct link *l, int fd)
 	return 0;
 }
 
-void link_close(struct link *l)
+void link_close(struct control_link *l)
 {
 	pthread_mutex_lock(&l->lock);
 	if (l->tls)
@@ -75,14 +75,14 @@ void link_close(struct link *l)
 	pthread_mutex_unlock(&l->lock);
 }
 
-void link_destroy(struct link *l)
+void link_destroy(struct control_link *l)
 {
 	link_close(l);
 	pthread_mutex_destroy(&l->lock);
 	free(l->buf);
 }
 
-static int link_write(struct link *l, const uint8_t *header, size_t header_length,
+static int link_write(struct control_link *l, const uint8_t *header, size_t header_length,
 		      const uint8_t *data, size_t length)
 {
 	int ret = 0;
@@ -116,7 +116,7 @@ static int link_write(struct link *l, const uint8_t *header, size_t header_lengt
 	return ret;
 }
 
-int link_send(struct link *l, const struct control_message *msg)
+int link_send(struct control_link *l, const struct control_message *msg)
 {
 	uint8_t buf[4096];
 	ssize_t n = control_encode(msg, buf, sizeof(buf));
@@ -124,14 +124,14 @@ int link_send(struct link *l, const struct control_message *msg)
 	return n < 0 ? (int)n : link_write(l, buf, (size_t)n, NULL, 0);
 }
 
-int link_send_type(struct link *l, enum control_type type)
+int link_send_type(struct control_link *l, enum control_type type)
 {
 	struct control_message msg = { .type = type };
 
 	return link_send(l, &msg);
 }
 
-int link_send_error(struct link *l, enum control_error error, const char *fmt, ...)
+int link_send_error(struct control_link *l, enum control_error error, const char *fmt, ...)
 {
 	struct control_message msg = { .type = CONTROL_ERROR, .error = error };
 	va_list ap;
@@ -142,7 +142,7 @@ int link_send_error(struct link *l, enum control_error error, const char *fmt, .
 	return link_send(l, &msg);
 }
 
-int link_send_state(struct link *l, const void *data, uint32_t length)
+int link_send_state(struct control_link *l, const void *data, uint32_t length)
 {
 	uint8_t header[CONTROL_HEADER];
 
@@ -151,7 +151,8 @@ int link_send_state(struct link *l, const void *data, uint32_t length)
 }
 
 /* @nr: 1 to CONTROL_MAX_RANGES; @ranges: as control_put_range() writes them. */
-int link_send_ranges(struct link *l, enum control_kind kind, const uint8_t *ranges, uint32_t nr)
+int link_send_ranges(struct control_link *l, enum control_kind kind, const uint8_t *ranges,
+		     uint32_t nr)
 {
 	uint8_t header[CONTROL_HEADER];
 
@@ -160,7 +161,7 @@ int link_send_ranges(struct link *l, enum control_kind kind, const uint8_t *rang
 }
 
 /* Reads once; never waits. Return: 0, -ENODATA at the end of the stream, or -errno. */
-int link_receive(struct link *l)
+int link_receive(struct control_link *l)
 {
 	ssize_t n;
 
@@ -186,7 +187,7 @@ int link_receive(struct link *l)
 }
 
 /* Return: 1 and the next frame, valid until the next call; 0 if no frame is whole; -errno. */
-int link_next(struct link *l, struct control_frame *frame)
+int link_next(struct control_link *l, struct control_frame *frame)
 {
 	int ret = 0;
 

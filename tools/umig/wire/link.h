@@ -11,14 +11,14 @@
 #include "wire/control.h"
 
 /**
- * struct link
+ * struct control_link
  * @fd: -1 when there is no connection
  * @tls: NULL: not encrypted
  * @lock: held while a frame is written, so that frames of several threads do not mix
  * @buf: received and not yet handed out; only one thread reads
  * @consumed: bytes at the start of @buf that belong to frames already handed out
  */
-struct link {
+struct control_link {
 	int fd;
 	struct gnutls_session_int *tls;
 	pthread_mutex_t lock;
@@ -27,17 +27,18 @@ struct link {
 	size_t consumed;
 };
 
-int link_init(struct link *l);
-int link_open(struct link *l, int fd);
-void link_close(struct link *l);
-void link_destroy(struct link *l);
-int link_send(struct link *l, const struct control_message *msg);
-int link_send_type(struct link *l, enum control_type type);
-int link_send_error(struct link *l, enum control_error error, const char *fmt, ...)
+int link_init(struct control_link *l);
+int link_open(struct control_link *l, int fd);
+void link_close(struct control_link *l);
+void link_destroy(struct control_link *l);
+int link_send(struct control_link *l, const struct control_message *msg);
+int link_send_type(struct control_link *l, enum control_type type);
+int link_send_error(struct control_link *l, enum control_error error, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
-int link_send_state(struct link *l, const void *data, uint32_t length);
-int link_send_ranges(struct link *l, enum control_kind kind, const uint8_t *ranges, uint32_t nr);
-int link_receive(struct link *l);
-int link_next(struct link *l, struct control_frame *frame);
+int link_send_state(struct control_link *l, const void *data, uint32_t length);
+int link_send_ranges(struct control_link *l, enum control_kind kind, const uint8_t *ranges,
+		     uint32_t nr);
+int link_receive(struct control_link *l);
+int link_next(struct control_link *l, struct control_frame *frame);
 
 #endif
