@@ -49,7 +49,7 @@ names=("$@")
 [ $# -eq 0 ] || [ "$chosen" ] || debug_kernels=
 everything=
 [ $# -gt 0 ] || everything=y
-# Of another architecture there are the test programs on both kernels.
+# Debug kernels of another architecture are not built yet.
 [ ! "$foreign" ] || debug_kernels=
 results=$build/results
 all=$results/all.tap
@@ -189,7 +189,7 @@ run_kernel()
 
 	if [ "${#names[@]}" -eq 0 ]; then
 		mapfile -t names < <(basename -a -s _test "$build"/selftests/*_test
-				     [ "$foreign" ] || basename -a -s .sh selftests/scenarios/*.sh)
+				     basename -a -s .sh selftests/scenarios/*.sh)
 	fi
 	for name in "${names[@]}"; do
 		[ -e "selftests/scenarios/$name.sh" ] || programs+=("$name")

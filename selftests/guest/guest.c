@@ -256,7 +256,8 @@ int main(void)
 	mount("proc", "/proc", "proc", 0, NULL);
 	mkdir("/dev", 0755);
 	mount("dev", "/dev", "devtmpfs", 0, NULL);
-	port = open("/dev/ttyS0", O_WRONLY);
+	/* The serial port, whatever it is called on this architecture. */
+	port = open("/dev/console", O_WRONLY);
 	if (port < 0)
 		abort();
 

@@ -61,7 +61,7 @@ exec 3>&1
 registers()
 {
 	qmp "$1" human-monitor-command '{"command-line":"info registers -a"}' |
-		sed 's/\\r\\n/\n/g' | grep -E 'CPU#|RIP'
+		sed 's/\\r\\n/\n/g' | grep -E 'CPU#|RIP|PC='
 }
 
 # source_comes_up COMMAND... - the test that the source guest runs, which every scenario begins with.
@@ -95,8 +95,14 @@ guest_start()
 	rm -f "$tmp/$name.serial"
 	vmm_start "$name" "$memory" -accel kvm -cpu host -smp 2 -serial "file:$tmp/$name.serial" \
 		-kernel "$guest_kernel" -initrd "$guest" \
-		-append "console=ttyS0 quiet loglevel=3 iommu=off mitigations=off nopvspin guest.mib=$guest_mib guest.rewrite=${GUEST_REWRITE:-8} ${guest_options-}" \
+		-append "console=$vmm_console quiet loglevel=3 iommu=off mitigations=off nopvspin guest.mib=$guest_mib guest.rewrite=${GUEST_REWRITE:-8} ${guest_options-}" \
 		"$@"
+}
+
+# needs_soft_dirty - skips a scenario for which the kernel must mark pages that were written to
+needs_soft_dirty()
+{
+	[ "$arch" = x86 ] || skip_all "no soft-dirty bits on this architecture"
 }
 
 # source_start [OPTION]...
@@ -240,12 +246,16 @@ mapped_anonymous()
 	}' "/proc/$1/smaps"
 }
 
-[ -x "$umig" ] || skip_all "tools/umig is not built"
-modprobe kvm_amd 2>/dev/null || modprobe kvm_intel 2>/dev/null
+[ -x "$umig" ] || skip_all "umig is not built"
 guest_kernel=$(scripts/kernel.sh 6.1 image) || exit 1
-[ -c /dev/kvm ] || skip_all "no KVM in this machine: the test VM's CPU must have SVM or VMX"
-# It ends after the guests: see kvm_hold.c.
-"$build/selftests/kvm_hold" >"$tmp/kvm_hold" &
-last_pid=$!
-within 20 has_line "$tmp/kvm_hold" ready || exit 1
+if [ "$arch" = x86 ]; then
+	modprobe kvm_amd 2>/dev/null || modprobe kvm_intel 2>/dev/null
+fi
+[ -c /dev/kvm ] || skip_all "no KVM in this machine: the test VM's CPU must have a hypervisor level"
+if [ "$arch" = x86 ]; then
+	# It ends after the guests: see kvm_hold.c.
+	"$build/selftests/kvm_hold" >"$tmp/kvm_hold" &
+	last_pid=$!
+	within 20 has_line "$tmp/kvm_hold" ready || exit 1
+fi
 emulator_guests_run

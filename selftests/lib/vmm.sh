@@ -15,6 +15,20 @@ receiver=$umig
 # Words in front of umig's, e.g. to run it in another network
 on_source=
 on_destination=
+# QEMU, its machine and that machine's serial port
+# shellcheck disable=SC2034 # vmm_console: for scenario.sh
+case $arch in
+x86)
+	vmm_qemu=qemu-system-x86_64
+	vmm_machine=pc
+	vmm_console=ttyS0
+	;;
+arm64)
+	vmm_qemu=qemu-system-aarch64
+	vmm_machine=virt,gic-version=max
+	vmm_console=ttyAMA0
+	;;
+esac
 # Of a guest's RAM
 vmm_size=64M
 vmm_backend="memory-backend-file"
@@ -26,9 +40,9 @@ vmm_start()
 	shift 2
 
 	rm -f "$tmp/$name".{qmp,test,log}
-	qemu-system-x86_64 -name "$name" -nodefaults -no-user-config -display none \
+	"$vmm_qemu" -name "$name" -nodefaults -no-user-config -display none \
 		-m "$vmm_size" -object "$vmm_backend,id=ram,size=$vmm_size,$memory" \
-		-machine pc,memory-backend=ram \
+		-machine "$vmm_machine,memory-backend=ram" \
 		-qmp "unix:$tmp/$name.qmp,server=on,wait=off" \
 		-qmp "unix:$tmp/$name.test,server=on,wait=off" \
 		"$@" >"$tmp/$name.log" 2>&1 &

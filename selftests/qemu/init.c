@@ -206,6 +206,7 @@ static void build_root(void)
 	if (*modules && !uname(&uts)) {
 		snprintf(source, sizeof(source), ROOT "%s/%s", modules, uts.release);
 		snprintf(target, sizeof(target), ROOT "/lib/modules/%s", uts.release);
+		mkdir(ROOT "/lib/modules", 0755);
 		mkdir(target, 0755);
 		if (mount(source, target, NULL, MS_BIND, NULL))
 			say("%s: %s", source, strerror(errno));

@@ -7,6 +7,8 @@
 # shellcheck source-path=SCRIPTDIR source=../lib/scenario.sh
 . "$(dirname "$0")/../lib/scenario.sh"
 
+needs_soft_dirty
+
 # The guest writes all the time, so some pages always follow, but far fewer than it has.
 few_pages_follow()
 {

@@ -7,6 +7,8 @@
 # shellcheck source-path=SCRIPTDIR source=../lib/scenario.sh
 . "$(dirname "$0")/../lib/scenario.sh"
 
+needs_soft_dirty
+
 in_precopy()
 {
 	"$umig" status --json --pid "$send_pid" |

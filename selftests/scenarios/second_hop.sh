@@ -33,11 +33,12 @@ refused_while_it_arrives()
 	"$umig" set --pid "$recv_pid" --rate 0 && both_succeed
 }
 
-# Such memory may be in huge pages. For those the kernel does not say which were written to.
+# Such memory may be in huge pages. For those the kernel does not say which were written to; on arm64
+# it says that of no page.
 refused_as_untracked()
 {
 	"$umig" "$@" 2>"$tmp/untracked.log"
-	[ $? -eq 3 ] && grep 'huge pages' "$tmp/untracked.log" && vmm_runs third
+	[ $? -eq 3 ] && grep 'huge pages\|soft-dirty' "$tmp/untracked.log" && vmm_runs third
 }
 
 # hop FROM TO - moves the guest, and checks what must hold afterwards

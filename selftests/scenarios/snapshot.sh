@@ -8,11 +8,15 @@
 . "$(dirname "$0")/../lib/scenario.sh"
 
 snap=$tmp/snapshot
+# Without soft-dirty bits the guest stands still for the whole copy.
+pause=
+[ "$arch" = x86 ] || pause=--pause
 
 take()
 {
 	rm -rf "$snap"
-	"$umig" snapshot --qmp "$tmp/source.qmp" --json "$snap" >"$tmp/snapshot.log" 2>&1
+	# shellcheck disable=SC2086 # an option or nothing
+	"$umig" snapshot $pause --qmp "$tmp/source.qmp" --json "$snap" >"$tmp/snapshot.log" 2>&1
 	local status=$?
 	cat "$tmp/snapshot.log"
 	return "$status"
@@ -55,7 +59,7 @@ both_start()
 
 source_comes_up source_start
 check a_snapshot_is_taken take
-check only_what_was_written_is_copied_twice only_what_was_written_is_copied_twice
+[ "$pause" ] || check only_what_was_written_is_copied_twice only_what_was_written_is_copied_twice
 check the_source_guest_goes_on guest_goes_on source
 vmm_kill source
 check a_guest_starts_and_shows_what_it_touches one_shows_what_it_touches
