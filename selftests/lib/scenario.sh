@@ -42,13 +42,15 @@ examine_failure()
 {
 	local name pid fault
 
+	tail -n 3 "$tmp"/recv.err "$tmp"/send.err "$tmp"/source.log "$tmp"/destination.log
+	"$umig" list
 	for name in source destination; do
 		pid=${name}_pid
 		[ -d "/proc/${!pid-}/task" ] || continue
 		echo "$name: $(tail -n 1 "$tmp/$name.serial" | tr -d '\r')"
 		qmp "$name" query-status
 		registers "$name" | tee "$tmp/registers"
-		grep -h kvm_ /proc/"${!pid}"/task/*/stack
+		show_threads "${!pid}"
 		# A guest with a disk loads modules, so there the registers are no evidence.
 		if [ ! "${guest_options-}" ] && [ ! "$failed" ] &&
 		   fault=$(emulator_registers_fault "$tmp/registers"); then
@@ -57,6 +59,17 @@ examine_failure()
 	done 2>/dev/null
 }
 exec 3>&1
+
+# show_threads PID - of each thread of the process, what it is and where in the kernel it waits
+show_threads()
+{
+	local task
+
+	for task in "/proc/$1/task"/*; do
+		echo "$(< "$task/comm"): $(awk '/^State:/ { print $2, $3 }' "$task/status")," \
+			"$(awk '{ sub(/\+.*/, "", $2); printf " %s", $2 }' "$task/stack")"
+	done
+}
 
 registers()
 {

@@ -63,6 +63,10 @@ int incoming_open(struct incoming *in)
 	if (ret) {
 		log_error("cannot talk to the destination QEMU on %s: %s", in->qmp_path,
 			  in->qmp.error);
+		/* Device emulation that touches a missing page stops all of QEMU, QMP too. */
+		if (in->resume && in->qmp.pid)
+			log_error("if it waits for a page itself: serve its pages with 'umig pull --pid %d --from URI'; the sender prints the URI",
+				  (int)in->qmp.pid);
 		return ret;
 	}
 	in->qmp.timeout_ms = (unsigned int)in->timeout_s * 1000;

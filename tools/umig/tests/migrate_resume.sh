@@ -59,4 +59,20 @@ ok $? "resume.receiver_listens_on_after_senders_that_died_in_the_handshake" "$tm
 both_finish
 ok $? "resume.after_all_that_every_page_is_there_once" "$tmp/recv.err"
 end_pair
+
+# --- QEMU waits for a page itself, so its QMP does not answer: pull needs no QMP
+half_way
+recv_kill
+kill -STOP "$dst_pid"
+within 20 has_line "$tmp/send.err" "pages stay available"
+timeout 30 "$fake" recv --qmp "$tmp/dst.qmp" --listen "unix:$tmp/ctl" --resume 2>"$tmp/recv.err"
+[ $? = 1 ] && grep -q "umig pull --pid $dst_pid --from URI" "$tmp/recv.err"
+ok $? "resume.a_qemu_that_does_not_answer_is_refused_and_pull_named" "$tmp/recv.err"
+uri=$(sed -n 's/.*umig pull --pid PID --from "\(.*\)".*/\1/p' "$tmp/send.err" | tail -n 1)
+timeout 60 "$fake" pull --pid "$dst_pid" --from "$uri" 2>"$tmp/pull.err" &&
+	fake_is_whole "$tmp/src.ram"
+ok $? "resume.pull_delivers_everything_to_it" "$tmp/pull.err"
+kill -CONT "$dst_pid"
+end TERM "$send_pid"
+end_pair
 finish
