@@ -36,25 +36,31 @@ scenario_cleanup()
 }
 trap scenario_cleanup EXIT
 
+# The names of the guests so far
+declare -A guests
+
 # examine_failure - called by check() before it prints "not ok": shows what the guests are doing. If
 # the emulator has spoilt one of them and nothing has failed before, the run is void.
 examine_failure()
 {
 	local name pid fault
 
-	tail -n 3 "$tmp"/recv.err "$tmp"/send.err "$tmp"/source.log "$tmp"/destination.log
+	tail -n 3 "$tmp"/recv.err "$tmp"/send.err
 	"$umig" list
-	for name in source destination; do
+	for name in "${!guests[@]}"; do
 		pid=${name}_pid
 		[ -d "/proc/${!pid-}/task" ] || continue
 		echo "$name: $(tail -n 1 "$tmp/$name.serial" | tr -d '\r')"
+		tail -n 3 "$tmp/$name.log"
 		qmp "$name" query-status
-		registers "$name" | tee "$tmp/registers"
+		# QEMU prints them itself when KVM gives up a vCPU. Then it may not answer: it shows
+		# the code as well, and waits for the page.
+		{ registers "$name"; grep RIP= "$tmp/$name.log"; } | tee "$tmp/registers"
 		show_threads "${!pid}"
 		# A guest with a disk loads modules, so there the registers are no evidence.
 		if [ ! "${guest_options-}" ] && [ ! "$failed" ] &&
 		   fault=$(emulator_registers_fault "$tmp/registers"); then
-			emulator_void "$fault" "a vCPU of the $name is at an address of the host's kernel" >&3
+			emulator_void "$fault" "a vCPU of the guest '$name' is at an address of the host's kernel" >&3
 		fi
 	done 2>/dev/null
 }
@@ -106,6 +112,7 @@ guest_start()
 	shift 2
 
 	rm -f "$tmp/$name.serial"
+	guests[$name]=1
 	vmm_start "$name" "$memory" -accel kvm -cpu host -smp 2 -serial "file:$tmp/$name.serial" \
 		-kernel "$guest_kernel" -initrd "$guest" \
 		-append "console=$vmm_console quiet loglevel=3 iommu=off mitigations=off nopvspin guest.mib=$guest_mib guest.rewrite=${GUEST_REWRITE:-8} ${guest_options-}" \
