@@ -307,9 +307,6 @@ if [ "$everything" ] && [ -z "$chosen$foreign" ]; then
 	for kernel in $kernels; do
 		check "bench.instructions_on_$kernel" selftests/bench/run.sh --kernel "$kernel" --check
 	done
-fi
-
-if [ "$everything" ] && [ -z "$chosen$foreign" ]; then
 	run_umig
 fi
 

@@ -53,6 +53,20 @@ verdict()
 	echo "$1 - $2"
 }
 
+# check NAME COMMAND... - one test: does the command succeed?
+check()
+{
+	local name=$1
+	shift
+
+	if "$@"; then
+		verdict ok "$name"
+	else
+		verdict "not ok" "$name"
+		return 1
+	fi
+}
+
 load()
 {
 	insmod "$module" && [ -c /dev/postcopy ]
@@ -186,32 +200,20 @@ run_one()
 	elif [ "$status" -eq 124 ] || [ "$status" -eq 137 ]; then
 		verdict "not ok" "$name.ends_in_time"
 	elif [ "$count" -eq 0 ]; then
-		if [ "$status" -eq 0 ]; then
-			verdict ok "$name"
-		else
-			verdict "not ok" "$name"
-		fi
+		check "$name" [ "$status" -eq 0 ]
 	elif [ -n "$plan" ] && [ "$plan" -ne "$count" ]; then
 		verdict "not ok" "$name.runs_all_its_tests"
 	elif [ "$status" -ne 0 ] && ! grep -q '^not ok' "$log/tap"; then
 		verdict "not ok" "$name.exits_with_0"
 	fi
 
-	if kernel_log; then
-		verdict ok "$name.leaves_the_kernel_log_clean"
-	else
-		verdict "not ok" "$name.leaves_the_kernel_log_clean"
-	fi
+	check "$name.leaves_the_kernel_log_clean" kernel_log
 	if grep -q '^not ok' "$log/tap"; then
 		sed 's/^/# /' "$log/stuck"
 	fi
-	if unload; then
-		verdict ok "$name.lets_the_module_unload"
-	else
-		verdict "not ok" "$name.lets_the_module_unload"
-		# --ppid 2: kernel threads
+	# --ppid 2: kernel threads
+	check "$name.lets_the_module_unload" unload ||
 		ps --ppid 2 -N -o pid,stat,wchan:20,args | sed 's/^/# /'
-	fi
 	kernel_log || verdict "not ok" "$name.unloads_without_a_complaint"
 	echo "# $name: $((SECONDS - start)) s"
 }
@@ -238,21 +240,11 @@ for name; do
 done
 # KCSAN finds no race if it does not watch anything.
 if [ -e "$kcsan" ]; then
-	if [ "$(awk '/^setup_watchpoints:/ { print $2 }' "$kcsan")" -gt 0 ]; then
-		verdict ok kcsan.watches
-	else
-		verdict "not ok" kcsan.watches
-	fi
+	check kcsan.watches [ "$(awk '/^setup_watchpoints:/ { print $2 }' "$kcsan")" -gt 0 ]
 fi
 # With the module's variables gone, nothing points to memory that it forgot to free. A scan takes
 # some 20 s, so there is one for all programs. Run them one by one to learn which one leaks.
-if [ -e /sys/kernel/debug/kmemleak ]; then
-	if leaks; then
-		verdict ok kmemleak.finds_nothing
-	else
-		verdict "not ok" kmemleak.finds_nothing
-	fi
-fi
+[ ! -e /sys/kernel/debug/kmemleak ] || check kmemleak.finds_nothing leaks
 rm -rf "$log"
 echo "1..$verdicts"
 [ "$failed" -eq 0 ]

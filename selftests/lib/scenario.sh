@@ -36,6 +36,8 @@ scenario_cleanup()
 }
 trap scenario_cleanup EXIT
 
+# Where a scenario's own output goes
+exec 3>&1
 # The names of the guests so far
 declare -A guests
 
@@ -64,7 +66,6 @@ examine_failure()
 		fi
 	done 2>/dev/null
 }
-exec 3>&1
 
 # show_threads PID - of each thread of the process, what it is and where in the kernel it waits
 show_threads()

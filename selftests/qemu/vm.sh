@@ -125,7 +125,7 @@ make_initramfs()
 
 kernel_arguments()
 {
-	local size
+	local size i
 
 	echo loglevel=5 panic=-1 oops=panic log_buf_len=16M mitigations=off audit=0
 	[ "$accel" != tcg ] || emulator_kernel_arguments "$kernel"
@@ -138,7 +138,9 @@ kernel_arguments()
 		echo "vm.modules=$(cd "$modules" && pwd)/lib/modules"
 	fi
 	echo "vm.terminal=$terminal"
-	[ ! "$foreign" ] || echo "vm.share0=$(realpath "$scripts/..") vm.share1=$(realpath "$cache")"
+	for i in "${!shares[@]}"; do
+		echo "vm.share$i=${shares[i]}"
+	done
 	echo "$append"
 }
 
@@ -182,7 +184,12 @@ machine_arm64()
 	done
 }
 
-programs=$(realpath "$scripts/..")/$build/selftests
+tree=$(realpath "$scripts/..")
+# A foreign root has neither this tree nor the cache.
+shares=()
+[ ! "$foreign" ] || shares=("$tree" "$(realpath "$cache")")
+read_only=security_model=none,readonly=on,multidevs=remap
+programs=$tree/$build/selftests
 [ "$foreign" ] || make -s -C "$here" || exit 125
 [ -x "$programs/init" ] || { echo "vm.sh: no $programs/init: run make selftests" >&2; exit 125; }
 accel=tcg
@@ -196,13 +203,12 @@ qemu+=(-nodefaults -no-user-config -no-reboot -display none
 	-m "$mem" -nic none -d cpu_reset -D "$out/reset.log"
 	-kernel "$image" -initrd "$tmp/initramfs.cpio"
 	-append "console=$console $(kernel_arguments | tr '\n' ' ')"
-	-virtfs "local,path=$root,mount_tag=host,security_model=none,readonly=on,multidevs=remap"
+	-virtfs "local,path=$root,mount_tag=host,$read_only"
 	-virtfs "local,path=$out,mount_tag=out,security_model=none"
 	-chardev "stdio,id=command,signal=off")
-if [ "$foreign" ]; then
-	qemu+=(-virtfs "local,path=$(realpath "$scripts/.."),mount_tag=share0,security_model=none,readonly=on,multidevs=remap"
-		-virtfs "local,path=$(realpath "$cache"),mount_tag=share1,security_model=none,readonly=on,multidevs=remap")
-fi
+for i in "${!shares[@]}"; do
+	qemu+=(-virtfs "local,path=${shares[i]},mount_tag=share$i,$read_only")
+done
 if [ "$icount" ]; then
 	qemu+=(-icount "shift=0,sleep=off" -smp 1)
 else
