@@ -86,9 +86,9 @@ static struct file *backing_create(loff_t size)
 
 	if (backing_mount)
 		file = shmem_file_setup_with_mnt(backing_mount, "postcopy", size,
-						 VM_NORESERVE);
+						 POSTCOPY_NORESERVE);
 	else
-		file = shmem_file_setup("postcopy", size, VM_NORESERVE);
+		file = shmem_file_setup("postcopy", size, POSTCOPY_NORESERVE);
 	/* Without it no write goes beyond 2 GiB. */
 	if (!IS_ERR(file))
 		file->f_flags |= O_LARGEFILE;
@@ -150,7 +150,7 @@ int postcopy_backing_map(struct file *backing, struct vm_area_struct *vma)
 	file = dentry_open(&backing->f_path, O_RDWR | O_LARGEFILE, backing->f_cred);
 	if (IS_ERR(file))
 		return PTR_ERR(file);
-	err = file->f_op->mmap(file, vma);
+	err = vfs_mmap(file, vma);
 	if (!err)
 		vma_set_file(vma, file);
 	fput(file);

@@ -34,14 +34,9 @@ static void private_zap(struct postcopy_region *region, unsigned long first,
 
 	while ((vma = postcopy_private_next_vma(region, start, end))) {
 		start = max(start, vma->vm_start);
-		/*
-		 * zap_vma_ptes() is the only such function exported to modules. It
-		 * insists on this flag, which does not change how it zaps normal
-		 * pages. Setting the flag takes the VMA lock for writing.
-		 */
-		vm_flags_set(vma, VM_PFNMAP);
-		zap_vma_ptes(vma, start, min(end, vma->vm_end) - start);
-		vm_flags_clear(vma, VM_PFNMAP);
+		/* Faults under the VMA lock must not put anything back meanwhile. */
+		vma_start_write(vma);
+		zap_vma_range(vma, start, min(end, vma->vm_end) - start);
 		start = vma->vm_end;
 		if (start >= end)
 			break;

@@ -14,7 +14,6 @@
 #include <linux/highmem.h>
 #include <linux/oom.h>
 #include <linux/pagemap.h>
-#include <linux/pfn_t.h>
 
 #include "fault.h"
 #include "postcopy.h"
@@ -54,7 +53,7 @@ vm_fault_t postcopy_fault_zero(struct vm_fault *vmf)
 		return VM_FAULT_NOPAGE;
 	/* The special entry that anonymous memory has for the zero page. */
 	return vmf_insert_mixed(vmf->vma, vmf->address,
-				pfn_to_pfn_t(page_to_pfn(ZERO_PAGE(vmf->address))));
+				page_to_pfn(ZERO_PAGE(vmf->address)));
 }
 
 /**

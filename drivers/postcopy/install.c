@@ -88,8 +88,8 @@ static unsigned int install_alloc_local(struct postcopy_install *install,
 					struct postcopy_region *region, unsigned int nr)
 {
 	if (nr > 1)
-		return alloc_pages_bulk_array_node(GFP_HIGHUSER_MOVABLE, numa_mem_id(),
-						   nr, install->pages);
+		return alloc_pages_bulk_node(GFP_HIGHUSER_MOVABLE, numa_mem_id(), nr,
+					     install->pages);
 	if (!install->pages[0])
 		install->pages[0] = postcopy_stash_take(&region->stash);
 	return install->pages[0] ? 1 : 0;
@@ -112,8 +112,8 @@ static unsigned int install_alloc(struct postcopy_install *install,
 
 		if (install->pages[i])
 			continue;
-		folio = vma_alloc_folio(GFP_HIGHUSER_MOVABLE, 0, vma,
-					address + i * PAGE_SIZE, false);
+		folio = postcopy_alloc_folio(GFP_HIGHUSER_MOVABLE, vma,
+					     address + i * PAGE_SIZE);
 		if (!folio)
 			break;
 		install->pages[i] = folio_page(folio, 0);

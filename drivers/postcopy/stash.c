@@ -78,8 +78,8 @@ struct page *postcopy_stash_take(struct postcopy_stash *stash)
 	if (stash->nr && page_to_nid(stash->pages[0]) != node)
 		stash_drop(stash);
 	if (!stash->nr) {
-		stash->nr = alloc_pages_bulk_array_node(GFP_HIGHUSER_MOVABLE, node,
-							POSTCOPY_STASH_PAGES, stash->pages);
+		stash->nr = alloc_pages_bulk_node(GFP_HIGHUSER_MOVABLE, node,
+						  POSTCOPY_STASH_PAGES, stash->pages);
 		queue_delayed_work(system_wq, &stash->look, STASH_PERIOD);
 	}
 	if (stash->nr) {
