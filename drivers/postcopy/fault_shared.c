@@ -3,8 +3,8 @@
  * The fault handler of a shared region.
  *
  * shmem maps a present page. A missing page is requested and waited for, see fault.c.
- * Whatever shmem has in its page cache, no mapping covers a missing page: a large folio
- * is mapped as a whole only if all of it is present, otherwise page by page.
+ * Whatever shmem has in its page cache, no mapping covers a missing page: shmem is shown
+ * a VMA that has nothing but a run of present pages, see fault_map().
  */
 #include <linux/mm.h>
 #include <linux/pagemap.h>
@@ -16,8 +16,8 @@
 /*
  * A read section of this SRCU covers a fault from where it finds a page present until
  * it has mapped it. Discard waits for these sections, so the handler maps the page
- * itself instead of leaving that to the core. That also keeps the core from mapping a
- * large folio as a whole.
+ * itself instead of leaving that to the core, which would also map the rest of a large
+ * folio.
  */
 DEFINE_STATIC_SRCU(shared_faults);
 
@@ -29,21 +29,6 @@ DEFINE_STATIC_SRCU(shared_faults);
 void postcopy_shared_faults_drain(void)
 {
 	synchronize_srcu(&shared_faults);
-}
-
-/* The page from the page cache, locked and with a reference, or NULL if it is not there. */
-static struct page *fault_cached_page(struct postcopy_region *region,
-				      struct vm_fault *vmf)
-{
-	struct folio *folio = filemap_lock_folio(region->shared.file->f_mapping, vmf->pgoff);
-
-	if (IS_ERR_OR_NULL(folio))
-		return NULL;
-	if (folio_test_uptodate(folio))
-		return folio_file_page(folio, vmf->pgoff);
-	folio_unlock(folio);
-	folio_put(folio);
-	return NULL;
 }
 
 /*
@@ -60,79 +45,68 @@ static vm_fault_t fault_shmem(struct postcopy_region *region, struct vm_fault *v
 	return ret;
 }
 
-/*
- * Map one page of a memfd. At any time others can have the memfd's pages collapsed to a
- * huge page, which removes page tables, so this relies on none. vmf_insert_page() needs
- * VM_MIXEDMAP.
- */
-static vm_fault_t fault_memfd_present(struct postcopy_region *region,
-				      struct vm_fault *vmf)
-{
-	struct page *page = fault_cached_page(region, vmf);
-	vm_fault_t ret = 0;
-
-	if (!page) {
-		ret = fault_shmem(region, vmf);
-		if (!(ret & VM_FAULT_LOCKED))
-			return ret;
-		ret &= ~VM_FAULT_LOCKED;
-		page = vmf->page;
-		vmf->page = NULL;
-	}
-	/* The core checks this only for pages that it maps itself. */
-	if (PageHWPoison(page))
-		ret |= VM_FAULT_HWPOISON;
-	else
-		ret |= vmf_insert_page(vmf->vma, vmf->address, page);
-	unlock_page(page);
-	put_page(page);
-	return ret;
-}
-
 /* Is there a page table, as opposed to nothing or a huge page? */
-static bool fault_has_table(struct vm_fault *vmf)
+static bool fault_has_table(pmd_t pmd)
 {
-	pmd_t pmd = READ_ONCE(*vmf->pmd);
-
 	return pmd_present(pmd) && !pmd_leaf(pmd);
 }
 
-static int table_entry_leave(pte_t *pte, unsigned long address, void *data)
-{
-	return 0;
-}
-
-/* Make a page table, unless there is one or a huge page. A page table stays. */
-static int fault_make_table(struct postcopy_region *region, struct vm_fault *vmf)
-{
-	int err = 0;
-
-	mutex_lock(&region->shared.tables_lock);
-	if (pmd_none(READ_ONCE(*vmf->pmd)))
-		err = apply_to_page_range(vmf->vma->vm_mm, vmf->address & PAGE_MASK,
-					  PAGE_SIZE, table_entry_leave, NULL);
-	mutex_unlock(&region->shared.tables_lock);
-	return err;
-}
-
 /*
- * Map one page. Where there is a page table, shmem's ->map_pages maps only the page that
- * it is asked for, even one of a large folio, if the page cache has it.
+ * Have shmem map what the page cache has of the pages of the file from @first to @last, near
+ * the fault. Of those from @run to @run_end, which include them and are all present, it may
+ * map more, as large folios.
+ *
+ * The range that ->map_pages is given does not bound it: it may map a large folio as a whole.
+ * The VMA does bound it. So it gets a copy of the VMA that has only this run in it.
  */
+static vm_fault_t fault_map(struct vm_fault *vmf, pgoff_t first, pgoff_t last, pgoff_t run,
+			    pgoff_t run_end)
+{
+	struct postcopy_region *region = vmf->vma->vm_private_data;
+	struct vm_area_struct part __uninitialized;
+	struct vm_fault fault = {
+		.vma = &part,
+		.gfp_mask = vmf->gfp_mask,
+		.pgoff = vmf->pgoff,
+		.address = vmf->address,
+		.real_address = vmf->real_address,
+		.flags = vmf->flags,
+		.pmd = vmf->pmd,
+		.pud = vmf->pud,
+		.prealloc_pte = vmf->prealloc_pte,
+	};
+	vm_fault_t ret;
+
+	/* Others may take the lock of the VMA, which nothing looks at in the copy. */
+	data_race(memcpy(&part, vmf->vma, sizeof(part)));
+	part.vm_end = part.vm_start + ((run_end + 1 - part.vm_pgoff) << PAGE_SHIFT);
+	part.vm_start += (run - part.vm_pgoff) << PAGE_SHIFT;
+	part.vm_pgoff = run;
+	ret = region->shared.shmem_ops->map_pages(&fault, first, last);
+	vmf->prealloc_pte = fault.prealloc_pte;
+	return ret;
+}
+
+static vm_fault_t fault_map_page(struct vm_fault *vmf)
+{
+	return fault_map(vmf, vmf->pgoff, vmf->pgoff, vmf->pgoff, vmf->pgoff);
+}
+
+/* Map one page. */
 static vm_fault_t fault_shared_present(struct postcopy_region *region,
 				       struct vm_fault *vmf)
 {
 	vm_fault_t ret;
 	bool poisoned;
 
-	if (region->shared.is_memfd)
-		return fault_memfd_present(region, vmf);
-	if (pmd_none(READ_ONCE(*vmf->pmd)) && fault_make_table(region, vmf))
-		return VM_FAULT_OOM;
-	/* A huge page was mapped meanwhile, so all of it is present. */
-	if (!fault_has_table(vmf))
+	/*
+	 * The core has allocated a page table if there was nothing. Without one, ->map_pages of
+	 * some kernels must not find that what was there has gone. A page table does not go
+	 * away under them.
+	 */
+	if (!vmf->prealloc_pte && !fault_has_table(READ_ONCE(*vmf->pmd)))
 		return VM_FAULT_NOPAGE;
-	ret = region->shared.shmem_ops->map_pages(vmf, vmf->pgoff, vmf->pgoff);
+	ret = fault_map_page(vmf);
 	if (ret)
 		return ret;
 	ret = fault_shmem(region, vmf);
@@ -148,7 +122,7 @@ static vm_fault_t fault_shared_present(struct postcopy_region *region,
 	if (poisoned)
 		return ret | VM_FAULT_HWPOISON;
 	/* If another thread has locked the page meanwhile, the access is tried again. */
-	ret |= region->shared.shmem_ops->map_pages(vmf, vmf->pgoff, vmf->pgoff);
+	ret |= fault_map_page(vmf);
 	return ret | VM_FAULT_NOPAGE;
 }
 
@@ -185,13 +159,13 @@ vm_fault_t postcopy_shared_fault(struct vm_fault *vmf)
 /*
  * Is the page before mapped, or a page whose entry is in the same cache line, which this
  * fault writes to in any case? Then accesses are near each other, and mapping more pages
- * is worth it. Page tables stay: nothing collapses them, see shared.c. This may miss a
- * page that is being mapped or unmapped just now.
+ * is worth it. This may miss a page that is being mapped or unmapped just now. The caller
+ * holds the RCU read lock, so a page table that is taken away is not freed meanwhile.
  */
-static bool fault_has_neighbour(struct vm_fault *vmf)
+static bool fault_has_neighbour(struct vm_fault *vmf, pmd_t pmd)
 {
 	unsigned long at = pte_index(vmf->address);
-	pte_t *entry = pte_offset_kernel(vmf->pmd, vmf->address) - at % LINE_PTES;
+	pte_t *entry = (pte_t *)pmd_page_vaddr(pmd) + at - at % LINE_PTES;
 	pte_t *end = entry + LINE_PTES;
 
 	if (at >= LINE_PTES)
@@ -202,43 +176,37 @@ static bool fault_has_neighbour(struct vm_fault *vmf)
 	return false;
 }
 
-/*
- * For an empty PMD: map a huge page if all of its pages are present and the page cache
- * has one. If the page cache has a small page, this makes a page table and maps that.
- */
-static vm_fault_t fault_map_huge(struct postcopy_region *region, struct vm_fault *vmf,
-				 unsigned long index)
+/* The present pages of the region around @index within [*first, *last], both inclusive. */
+static void fault_run(struct postcopy_region *region, unsigned long index,
+		      unsigned long *first, unsigned long *last)
 {
-	unsigned long skip = vmf->pgoff % PTRS_PER_PTE, first = index - skip;
-	vm_fault_t ret = 0;
-	struct folio *folio;
-	int srcu;
+	unsigned long i = index;
 
-	/* Without a preallocated page table shmem's method could map only a huge page. */
-	if (!vmf->prealloc_pte || index < skip || region->nr_pages - first < PTRS_PER_PTE)
-		return 0;
-	srcu = srcu_read_lock(&shared_faults);
-	if (postcopy_next_missing(region, first, first + PTRS_PER_PTE) != first + PTRS_PER_PTE)
-		goto out;
+	while (i > *first && test_bit(i - 1, region->present))
+		i--;
+	*first = i;
+	*last = postcopy_next_missing(region, index, *last + 1) - 1;
 	/* Pairs with the barrier in postcopy_pages_mark(). */
 	smp_rmb();
-	folio = __filemap_get_folio(region->shared.file->f_mapping, vmf->pgoff,
-				    FGP_LOCK | FGP_NOWAIT, 0);
+}
+
+/*
+ * For an empty PMD: map a huge page if all of its pages are present and the page cache has
+ * one. If the page cache has small pages, this makes a page table and maps one of them.
+ */
+static vm_fault_t fault_map_huge(struct vm_fault *vmf, pgoff_t first)
+{
+	struct postcopy_region *region = vmf->vma->vm_private_data;
+	struct folio *folio = __filemap_get_folio(region->shared.file->f_mapping, vmf->pgoff,
+						  FGP_LOCK | FGP_NOWAIT, 0);
+
 	if (IS_ERR_OR_NULL(folio))
-		goto out;
+		return 0;
 	/* Some kernels lose the dirty bit when a huge page is unmapped as a whole. */
 	folio_mark_dirty(folio);
 	folio_unlock(folio);
 	folio_put(folio);
-	/* Under this lock no other thread makes a page table here. */
-	if (!mutex_trylock(&region->shared.tables_lock))
-		goto out;
-	if (pmd_none(READ_ONCE(*vmf->pmd)))
-		ret = region->shared.shmem_ops->map_pages(vmf, vmf->pgoff, vmf->pgoff);
-	mutex_unlock(&region->shared.tables_lock);
-out:
-	srcu_read_unlock(&shared_faults, srcu);
-	return ret;
+	return fault_map(vmf, vmf->pgoff, vmf->pgoff, first, first + PTRS_PER_PTE - 1);
 }
 
 /**
@@ -247,12 +215,8 @@ out:
  * @first: first page of the file that may be mapped
  * @last: last such page
  *
- * Maps only the run of present pages around the fault, only if something near is mapped
- * already, and only where there is a page table: into an empty PMD shmem's method might
- * put a huge page, which must be present as a whole. The page table does not go away
- * meanwhile, see shared.c on collapsing. A memfd is different: whoever maps it directly
- * can have it collapsed, which removes the page tables of every process that maps it. So
- * of a memfd nothing is mapped around a fault.
+ * Maps only present pages: the run around the fault if something near is mapped already,
+ * or a huge page where there is no page table.
  *
  * Context: as postcopy_private_fault(), under the RCU read lock.
  */
@@ -260,28 +224,37 @@ vm_fault_t postcopy_shared_map_pages(struct vm_fault *vmf, pgoff_t first,
 				     pgoff_t last)
 {
 	struct postcopy_region *region = vmf->vma->vm_private_data;
+	struct vm_area_struct *vma = vmf->vma;
 	unsigned long index = vmf->pgoff - region->shared.first;
+	pgoff_t vma_end = vma->vm_pgoff + vma_pages(vma);
+	pmd_t pmd = READ_ONCE(*vmf->pmd);
+	bool huge = pmd_none(pmd);
 	vm_fault_t ret = 0;
-	unsigned long i;
 	int srcu;
 
-	if (index >= region->nr_pages || region->shared.is_memfd)
+	if (index >= region->nr_pages)
 		return 0;
-	if (pmd_none(READ_ONCE(*vmf->pmd)))
-		return fault_map_huge(region, vmf, index);
-	if (!fault_has_table(vmf) || !fault_has_neighbour(vmf))
+	if (huge) {
+		first = vmf->pgoff - pte_index(vmf->address);
+		last = first + PTRS_PER_PTE - 1;
+		/* Without a page table shmem's method could map only a huge page. */
+		if (!vmf->prealloc_pte || vmf->pgoff - vma->vm_pgoff < pte_index(vmf->address) ||
+		    last >= vma_end)
+			return 0;
+	} else if (!fault_has_table(pmd) || !fault_has_neighbour(vmf, pmd)) {
 		return 0;
+	}
+	first -= region->shared.first;
+	last -= region->shared.first;
 	srcu = srcu_read_lock(&shared_faults);
-	if (!test_bit_acquire(index, region->present))
+	if (!test_bit(index, region->present))
 		goto out;
-	for (i = index; region->shared.first + i > first && i > 0; i--)
-		if (!test_bit(i - 1, region->present))
-			break;
-	first = region->shared.first + i;
-	last = min(last, region->shared.first + region->nr_pages - 1);
-	i = postcopy_next_missing(region, index, last - region->shared.first + 1);
-	last = region->shared.first + i - 1;
-	ret = region->shared.shmem_ops->map_pages(vmf, first, last);
+	if (huge && postcopy_next_missing(region, first, last + 1) <= last)
+		goto out;
+	fault_run(region, index, &first, &last);
+	first += region->shared.first;
+	last += region->shared.first;
+	ret = huge ? fault_map_huge(vmf, first) : fault_map(vmf, first, last, first, last);
 out:
 	srcu_read_unlock(&shared_faults, srcu);
 	return ret;

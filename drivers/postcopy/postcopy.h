@@ -11,7 +11,6 @@
  * Lock order, outermost first
  *	claim on page indexes (claim.c)
  *	  mmap_lock of the owner or another process that maps it
- *	    region->shared.tables_lock
  *	    context->lock
  *	      region->lock
  *	        xa_lock of the table of regions, of memfds
@@ -101,7 +100,6 @@ struct postcopy_shared {
 	const struct vm_operations_struct *shmem_ops;
 
 	struct list_head node;	/* in context->shared, under context->lock */
-	struct mutex tables_lock;	/* held to put anything into an empty PMD */
 
 	spinlock_t mappers_lock;
 	struct list_head mappers;	/* processes, under mappers_lock */

@@ -122,7 +122,6 @@ struct postcopy_region *postcopy_region_create(struct postcopy_context *context,
 	}
 	kref_init(&region->kref);	/* for the VMA */
 	mutex_init(&region->lock);
-	mutex_init(&region->shared.tables_lock);
 	region->uid = current_euid();
 	region->context = context;
 	postcopy_context_get(context);

@@ -11,9 +11,6 @@
  * VM_DONTEXPAND is set on these VMAs until conversion. It keeps khugepaged and
  * MADV_COLLAPSE away, which would fill the missing pages of a huge page with zeros and
  * map it. It also keeps mremap() from making a VMA longer, into the next region.
- * VM_MIXEDMAP is set as well if the file is a memfd: the fault handler can then map one
- * page of a large folio without relying on a page table. With that flag there must be no
- * huge mapping, because the core would not undo it.
  *
  * Conversion has to find the VMAs in every process, so a region counts its VMAs
  * by process. If there is no memory for a count, that process keeps our vm_ops,
@@ -134,11 +131,6 @@ const struct vm_operations_struct postcopy_shared_vm_ops = {
 	.get_policy = shared_get_policy,
 #endif
 };
-
-static vm_flags_t shared_vm_flags(struct postcopy_region *region)
-{
-	return VM_DONTEXPAND | (region->shared.is_memfd ? VM_MIXEDMAP : 0);
-}
 
 /* Map the part of the region's file that the VMA asks for, with shmem's vm_ops. */
 static int shared_map(struct postcopy_region *region, struct vm_area_struct *vma)
@@ -270,7 +262,7 @@ int postcopy_mmap_shared(struct postcopy_context *context,
 	err = shared_map(region, vma);
 	if (!err && !converted) {
 		region->shared.shmem_ops = vma->vm_ops;
-		vm_flags_set(vma, shared_vm_flags(region));
+		vm_flags_set(vma, VM_DONTEXPAND);
 		/*
 		 * remap_file_pages() maps the VMA's file again with the file's
 		 * own mmap method, shmem's, which knows nothing of missing pages.
@@ -473,7 +465,7 @@ static int shared_convert_mm(struct postcopy_region *region, struct mm_struct *m
 		if (!postcopy_vma_of(vma, region))
 			continue;
 		vma_start_write(vma);
-		vm_flags_clear(vma, shared_vm_flags(region));
+		vm_flags_clear(vma, VM_DONTEXPAND);
 		vma->vm_ops = region->shared.shmem_ops;
 		vma->vm_private_data = NULL;
 		vma->vm_file->f_mode |= FMODE_READ;

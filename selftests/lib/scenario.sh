@@ -239,14 +239,14 @@ guest_clean()
 }
 
 # mapped_shared PID - its guest RAM came into a shared region and is plain shared memory: the
-# driver's mark (VM_MIXEDMAP, mm) is gone. A vhost-user back end maps some of it twice.
+# driver's mark (VM_DONTEXPAND, de) is gone. A vhost-user back end maps some of it twice.
 mapped_shared()
 {
 	awk -v want=$((memory_mib * 1024)) '
 	/^[0-9a-f]+-[0-9a-f]+ / { ram = $6 == "/postcopy" }
 	ram && $1 == "Size:" { size += $2 }
 	ram && $1 == "Rss:" { rss += $2 }
-	ram && $1 == "VmFlags:" && / mm( |$)/ { marked = 1 }
+	ram && $1 == "VmFlags:" && / de( |$)/ { marked = 1 }
 	END {
 		printf "size %d kB, resident %d kB, marked %d\n", size, rss, marked
 		exit !(size >= want && rss > 0 && !marked)
