@@ -2,15 +2,26 @@
 #
 # make help lists the targets. The kernel's own build system reads Kbuild.
 
-# Another architecture than this machine's is built by a cross compiler, into a directory of its
-# own: scripts/arch.sh says where, scripts/setup.sh gets what that takes.
+# Another architecture than this machine's is built by a cross compiler, and what needs another
+# Debian release is built in a root of it, each into a directory of its own: scripts/arch.sh says
+# where, scripts/setup.sh gets what that takes.
 ifdef ARCH
 export ARCH
 endif
+# Also a kernel may say which release: see scripts/kernels.
+ifdef KERNEL
+DEBIAN ?= $(shell scripts/kernel.sh '$(KERNEL)' debian)
+endif
+export DEBIAN
 # $(call arch,NAME): a variable of arch.sh. Make exports nothing to $(shell).
-arch = $(shell ARCH='$(ARCH)' sh -c '. scripts/arch.sh && echo $$$(1)')
+arch = $(shell ARCH='$(ARCH)' DEBIAN='$(DEBIAN)' sh -c '. scripts/arch.sh && echo $$$(1)')
 foreign := $(call arch,foreign)
+enter := $(call arch,enter)
 built := $(call arch,build)
+umig_dir := $(call arch,umig_dir)
+ifneq ($(umig_dir),tools/umig)
+umig_out := OUT=$(CURDIR)/$(umig_dir)
+endif
 ifneq ($(foreign),)
 CROSS_COMPILE ?= aarch64-linux-gnu-
 sysroot := $(call arch,root)
@@ -18,21 +29,22 @@ pkgconfig := $(sysroot)/usr/lib/aarch64-linux-gnu/pkgconfig:$(sysroot)/usr/share
 # For what runs in user space; libraries come from the root of the test VM.
 cross := CC='$(CROSS_COMPILE)gcc --sysroot=$(sysroot)' \
 	PKG_CONFIG='env PKG_CONFIG_SYSROOT_DIR=$(sysroot) PKG_CONFIG_LIBDIR=$(pkgconfig) pkg-config'
-umig_out := OUT=$(CURDIR)/$(built)/umig
 endif
 
 # The newest series whose headers are installed, unless KERNEL= or KDIR= says which.
 KERNEL ?= $(if $(foreign),6.12,$(lastword $(shell ls -d /lib/modules/*/build 2>/dev/null | \
 	cut -d/ -f4 | sort -V | cut -d. -f1,2)))
-W ?= 1
 C ?= 0
+# W=1 and WERROR=1 are for those who change the code.
+W ?= 0
+WERROR ?= 0
 
 ifdef KDIR
 release := $(shell cat $(KDIR)/include/config/kernel.release)
 kdir := $(KDIR)
 build := $(built)/$(release)
 else
-kdir = $(shell ARCH='$(ARCH)' scripts/kernel.sh $(KERNEL) build)
+kdir = $(shell ARCH='$(ARCH)' DEBIAN='$(DEBIAN)' scripts/kernel.sh $(KERNEL) build)
 build := $(built)/$(KERNEL)
 endif
 
@@ -48,22 +60,31 @@ help: ## this list
 	@echo 'usage: make [TARGET] [NAME=VALUE]...'
 	@awk -F ':.*## ' '/^[a-z_-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
-	@echo '  KERNEL=6.1|6.12|debug|kcsan|RELEASE  for which kernel to build or test ($(KERNEL))'
+	@echo '  KERNEL=7.3|6.1|...|debug|kcsan|RELEASE  for which kernel to build or test ($(KERNEL))'
 	@echo '  KDIR=DIR                 a built kernel tree to build against'
+	@echo '  DEBIAN=12|13             build, or test, in a root of that release (the kernel says which)'
 	@echo '  ARCH=arm64               build, or test, for another architecture'
 	@echo '  T=NAME                   with test: only this test program or script'
 	@echo '  STRESS_SECONDS=N SEED=N  with test: of the random test'
 	@echo '  ACCEL=tcg|kvm            accelerator of the test VM (kvm if /dev/kvm works)'
-	@echo '  W=1 C=1                  warnings and sparse, as in the kernel'
+	@echo '  W=1 C=1 WERROR=1         warnings, sparse, warnings as errors'
 
-# Kernels share no objects, so each is built in a copy of the tree made of symbolic
-# links. -Werror: a module that warns is not built.
+.PHONY: kernels
+kernels: ## the kernels that the module is built and tested for
+	@sed '/^#/d; s/\(.*\)\t\(.*\)/Linux \1, built with Debian \2/' scripts/kernels
+
+ifneq ($(enter),)
+.PHONY: modules umig selftests
+modules umig selftests:
+	@$(enter) $(MAKE) $@ KERNEL=$(KERNEL) W=$(W) C=$(C) WERROR=$(WERROR)
+else
+# Kernels share no objects, so each is built in a copy of the tree made of symbolic links.
 .PHONY: modules
 modules: ## build/KERNEL/drivers/postcopy/postcopy.ko
 	@mkdir -p $(build)
 	@cp -rsf $(CURDIR)/Kbuild $(CURDIR)/drivers $(CURDIR)/include $(build)/
 	@find $(build) -xtype l -delete
-	$(MAKE) -C $(kdir) M=$(CURDIR)/$(build) W=$(W) C=$(C) KCFLAGS=-Werror \
+	$(MAKE) -C $(kdir) M=$(CURDIR)/$(build) W=$(W) C=$(C) $(if $(filter 1,$(WERROR)),KCFLAGS=-Werror) \
 		$(if $(foreign),CROSS_COMPILE=$(CROSS_COMPILE)) $(KBUILD) modules
 
 .PHONY: umig
@@ -76,6 +97,7 @@ selftests: ## the test programs
 	$(MAKE) -C selftests/guest OUT=$(CURDIR)/$(built)/selftests $(cross)
 	$(MAKE) -C selftests/postcopy OUT=$(CURDIR)/$(built)/selftests $(cross)
 	$(MAKE) -C selftests/bench OUT=$(CURDIR)/$(built)/selftests $(cross)
+endif
 
 .PHONY: test
 test: ## all tests, on both kernels in test VMs (KERNEL=, T= to choose)
@@ -85,15 +107,21 @@ test: ## all tests, on both kernels in test VMs (KERNEL=, T= to choose)
 test-debug: ## all test programs on the debug kernels (KASAN, lockdep ...; KCSAN)
 	@scripts/test.sh --debug $(T)
 
+# What the benchmarks need: all kernels' modules, or those of KERNEL
+all_kernels := $(shell awk '!/^\#/ { print $$1 }' scripts/kernels)
+.PHONY: bench-build
+bench-build:
+	@for kernel in $(if $(filter command environment,$(origin KERNEL)),$(KERNEL),$(all_kernels)); do \
+		$(MAKE) -s modules umig selftests KERNEL=$$kernel DEBIAN=$$(scripts/kernel.sh $$kernel debian) || exit; \
+	done
+
 .PHONY: bench
-bench: ## measure against userfaultfd, on both kernels (KERNEL=, T=demand|bulk|... to choose)
-	@$(MAKE) -s modules KERNEL=6.1 && $(MAKE) -s modules KERNEL=6.12 && $(MAKE) -s umig selftests
+bench: bench-build ## measure against userfaultfd, on all kernels (KERNEL=, T=demand|bulk|... to choose)
 	@selftests/bench/run.sh $(if $(filter command environment,$(origin KERNEL)),--kernel $(KERNEL)) $(T)
 
 .PHONY: bench-check
-bench-check: ## the same, short: nothing may have got worse
-	@$(MAKE) -s modules KERNEL=6.1 && $(MAKE) -s modules KERNEL=6.12 && $(MAKE) -s selftests
-	@selftests/bench/run.sh --check
+bench-check: bench-build ## the same, short: nothing may have got worse
+	@selftests/bench/run.sh $(if $(filter command environment,$(origin KERNEL)),--kernel $(KERNEL)) --check
 
 .PHONY: coverage
 coverage: ## which lines of the module the test programs reach

@@ -7,7 +7,9 @@
 #	KERNEL	6.1, 6.12 (the newest build of that series that is here), a full
 #		release name, the path of a bzImage, or debug, kcsan: these two
 #		debug-kernel.sh builds, if that has not been done
-#	WORD	release		e.g. 6.1.0-56-amd64
+#	WORD	debian		the Debian release that it is built and tested with, or
+#				nothing: this machine's
+#		release		e.g. 6.1.0-56-amd64
 #		build		the directory that modules are built against
 #		image		the bzImage
 #		root		the directory in which lib/modules/RELEASE has the
@@ -35,9 +37,9 @@ image_release()
 		tr '\0' '\n' | head -n 1 | cut -d' ' -f1
 }
 
-# Where kernels are: installed ones are of this machine's architecture.
+# Where kernels are. What is installed here is of this machine's architecture.
 places=$kernel_dir
-[ "$foreign" ] || places="/ $kernel_dir"
+[ "$foreign" ] || places="$root $kernel_dir"
 
 newest()
 {
@@ -48,7 +50,12 @@ newest()
 	done | sort -V | tail -n 1
 }
 
-[ $# -eq 2 ] || die "usage: kernel.sh KERNEL release|build|image|root"
+[ $# -eq 2 ] || die "usage: kernel.sh KERNEL debian|release|build|image|root"
+
+if [ "$2" = debian ]; then
+	awk -v kernel="$1" '$1 == kernel { print $2 }' "$(dirname "$0")/kernels"
+	exit
+fi
 
 case $1 in
 debug|kcsan)
@@ -90,10 +97,11 @@ build)
 image)
 	[ ! "$image" ] || { echo "$image"; exit 0; }
 	for place in $places; do
-		if [ -r "${place%/}/boot/vmlinuz-$release" ]; then
-			echo "${place%/}/boot/vmlinuz-$release"
-			exit 0
-		fi
+		# Newer packages have it beside the modules.
+		for file in "${place%/}/boot/vmlinuz-$release" \
+			    "${place%/}/lib/modules/$release/vmlinuz"; do
+			[ ! -r "$file" ] || { echo "$file"; exit 0; }
+		done
 	done
 	die "no kernel image of $release: run scripts/setup.sh"
 	;;

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Installs the packages and kernels that `make test`, `make demo` and `make check` need on a
-# fresh Debian 12.
+# fresh Debian 12 or 13. On 13, its backports must be among apt's sources: they have the kernels.
 #
 # usage: setup.sh [test|demo|check]...	(default: test)
 #
@@ -15,26 +15,73 @@ set -eu
 export PATH="$PATH:/usr/sbin:/sbin"
 
 here=$(dirname "$0")
+# This is about this machine, whatever is built.
+unset DEBIAN
 . "$here/arch.sh"
-series="6.1 6.12"
+# Of this machine's release
+series=$(awk -v debian="$host_debian" '$2 == debian { print $1 }' "$here/kernels")
+[ "$series" ] || {
+	echo "setup: this is not Debian 12 or 13, so its packages are not known here" >&2
+	exit 1
+}
 
-# Kernel headers of both series. linux-source has the kselftest harness, and the debug kernels
-# are built from it, which takes bc, bison, flex, libelf and libssl.
-test_packages="
-	gcc make libc6-dev pkg-config
-	linux-headers-amd64 linux-headers-6.12-amd64 linux-source-6.12
-	bc bison flex libelf-dev libssl-dev
-	qemu-system-x86 qemu-system-common qemu-utils busybox-static cpio kmod xz-utils procps
-	psmisc iproute2
-	socat jq gzip python3 gnuplot-nox
-	libnbd-dev libnbd-bin libjansson-dev libxxhash-dev libseccomp-dev libgnutls28-dev
-	nbdkit nbdkit-plugin-dev clang-14 libclang-rt-14-dev gnutls-bin"
-# For another architecture: see foreign.sh.
-[ ! "$foreign" ] || test_packages="$test_packages
-	gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-system-arm mmdebstrap"
-demo_packages=$test_packages
-check_packages="$test_packages
-	sparse coccinelle cppcheck clang-tidy shellcheck pahole perl g++ python3"
+# newest_package REGEX
+newest_package()
+{
+	apt-cache search --names-only "^$1\$" | cut -d' ' -f1 | sort -V | tail -n 1
+}
+
+# headers_of SERIES - the package that brings the headers of its newest release
+headers_of()
+{
+	case $1 in
+	6.1) echo linux-headers-amd64 ;;
+	6.12) echo linux-headers-6.12-amd64 ;;
+	*)
+		# One that is here will do.
+		dpkg-query -W -f='${Package} ${db:Status-Status}\n' "linux-headers-$1.*-amd64" 2>/dev/null |
+			awk '$2 == "installed" && $1 !~ /-(rt|cloud)-/ { print $1 }' | sort -V | tail -n 1 |
+			grep . || newest_package "linux-headers-$1\.[0-9.]+\+deb[0-9]+-amd64" | grep . ||
+			echo "linux-headers-$1-amd64"
+		;;
+	esac
+}
+
+# wanted_packages SET... - names of packages
+#
+# linux-source has the kselftest harness, and the debug kernels are built from it, which takes bc,
+# bison, flex, libelf and libssl. In a root of debian.sh neither is needed.
+wanted_packages()
+{
+	for one in $series; do
+		headers_of "$one"
+	done
+	[ "${POSTCOPY_BUILD-}" ] || echo linux-source-6.12
+	if [ "$host_debian" = 12 ]; then
+		echo clang-14 libclang-rt-14-dev
+	else
+		echo clang libclang-rt-dev zstd hostname mount
+	fi
+	echo "gcc make libc6-dev pkg-config
+		bc bison flex libelf-dev libssl-dev
+		qemu-system-x86 qemu-system-common qemu-utils busybox-static cpio kmod xz-utils procps
+		psmisc iproute2 mmdebstrap
+		socat jq gzip python3 gnuplot-nox
+		libnbd-dev libnbd-bin libjansson-dev libxxhash-dev libseccomp-dev libgnutls28-dev
+		nbdkit nbdkit-plugin-dev gnutls-bin"
+	# For another architecture: see foreign.sh.
+	[ ! "$foreign" ] || echo gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-system-arm
+	for set; do
+		case $set in
+		test|demo) ;;
+		check) echo sparse coccinelle cppcheck clang-tidy shellcheck pahole perl g++ ;;
+		*)
+			echo "usage: setup.sh [test|demo|check]..." >&2
+			exit 2
+			;;
+		esac
+	done
+}
 
 missing_packages()
 {
@@ -44,14 +91,12 @@ missing_packages()
 	done
 }
 
-# missing_kernels - names of the packages with kernels the test VM cannot find
+# missing_kernels - names of the packages with kernels the test VM cannot find. The headers, which are
+# installed, say which release it is.
 missing_kernels()
 {
 	for kernel in $series; do
-		release=$("$here/kernel.sh" "$kernel" release 2>/dev/null) || {
-			echo "linux-image-$kernel"
-			continue
-		}
+		release=$("$here/kernel.sh" "$kernel" release)
 		"$here/kernel.sh" "$release" image >/dev/null 2>&1 &&
 		"$here/kernel.sh" "$release" root >/dev/null 2>&1 ||
 			echo "linux-image-$release"
@@ -66,7 +111,12 @@ unpack_kernel()
 	chmod 777 "$tmp"
 	echo "setup: unpacking $1 into $kernel_dir"
 	mkdir -p "$kernel_dir"
-	(cd "$tmp" && apt-get -q download "$1" && dpkg-deb -x ./*.deb tree)
+	# Newer packages are in parts. The one of the old name only depends on them.
+	parts=$1
+	! apt-cache show "linux-binary-$release" >/dev/null 2>&1 ||
+		parts="linux-base-$release linux-binary-$release linux-modules-$release"
+	# shellcheck disable=SC2086 # a list of words
+	(cd "$tmp" && apt-get -q download $parts && for deb in *.deb; do dpkg-deb -x "$deb" tree; done)
 	# Debian 13 and its backports say /usr/lib
 	[ ! -d "$tmp/tree/usr/lib/modules" ] || {
 		mkdir -p "$tmp/tree/lib"
@@ -74,26 +124,14 @@ unpack_kernel()
 	}
 	depmod -b "$tmp/tree" "$release"
 	mkdir -p "$kernel_dir/boot" "$kernel_dir/lib/modules"
-	mv "$tmp/tree/boot"/* "$kernel_dir/boot/"
+	[ ! -d "$tmp/tree/boot" ] || mv "$tmp/tree/boot"/* "$kernel_dir/boot/"
 	rm -rf "$kernel_dir/lib/modules/$release"
 	mv "$tmp/tree/lib/modules/$release" "$kernel_dir/lib/modules/"
 	rm -rf "$tmp"
 }
 
 [ $# -gt 0 ] || set -- test
-wanted=
-for set; do
-	case $set in
-	test) wanted="$wanted $test_packages" ;;
-	demo) wanted="$wanted $demo_packages" ;;
-	check) wanted="$wanted $check_packages" ;;
-	*)
-		echo "usage: setup.sh [test|demo|check]..." >&2
-		exit 2
-		;;
-	esac
-done
-
+wanted=$(wanted_packages "$@")
 # shellcheck disable=SC2086 # a list of words
 packages=$(missing_packages $wanted)
 updated=
@@ -104,9 +142,13 @@ if [ "$packages" ]; then
 		exit 1
 	fi
 	export DEBIAN_FRONTEND=noninteractive
-	echo "setup: installing $packages"
 	apt-get -q update
 	updated=y
+	# Names of the newest kernels may be known only now.
+	wanted=$(wanted_packages "$@")
+	# shellcheck disable=SC2086 # a list of words
+	packages=$(missing_packages $wanted)
+	echo "setup: installing $packages"
 	# shellcheck disable=SC2086 # a list of words
 	apt-get -q install --no-install-recommends -y $packages
 fi
@@ -118,7 +160,8 @@ if [ "$foreign" ]; then
 fi
 
 # Any user may download a package, so kernels need no root.
-for package in $(missing_kernels); do
+packages=$(missing_kernels)
+for package in $packages; do
 	[ "$updated" ] || [ "$(id -u)" -ne 0 ] || apt-get -q update
 	updated=y
 	unpack_kernel "$package"

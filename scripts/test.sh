@@ -19,10 +19,12 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 # shellcheck source=selftests/qemu/emulator.sh
 . selftests/qemu/emulator.sh
+# Each kernel says which release it needs: see use_kernel().
+unset DEBIAN
 # shellcheck source=scripts/arch.sh
 . scripts/arch.sh
 
-kernels="6.1 6.12"
+kernels=$(awk '!/^#/ { printf "%s ", $1 }' scripts/kernels)
 debug_kernels="debug kcsan"
 # KCSAN on an emulated processor is slow. A run of everything takes only the programs that race most.
 kcsan_names="fault helper discard convert shared stress"
@@ -47,10 +49,14 @@ esac
 names=("$@")
 # A choice of tests is not for the debug kernels unless they are asked for.
 [ $# -eq 0 ] || [ "$chosen" ] || debug_kernels=
+# Scenarios run on these in a run of everything: they take most of its time.
+scenario_kernels="6.1 6.12"
 everything=
 [ $# -gt 0 ] || everything=y
 # Debug kernels of another architecture are not built yet.
 [ ! "$foreign" ] || debug_kernels=
+# Of another architecture only these are in the cache.
+[ ! "$foreign" ] || [ "$chosen" ] || kernels="6.1 6.12"
 results=$build/results
 all=$results/all.tap
 times=$results/times
@@ -63,6 +69,17 @@ mkdir -p "$results"
 # vm.sh adds a line to it for each void run.
 export VM_VOIDS=$PWD/$results/voids
 : > "$VM_VOIDS"
+# A warning is an error here.
+export WERROR=1
+
+# use_kernel KERNEL - from here on, build and run with the Debian release that it needs
+use_kernel()
+{
+	DEBIAN=$(scripts/kernel.sh "$1" debian)
+	export DEBIAN
+	# shellcheck source=scripts/arch.sh
+	. scripts/arch.sh
+}
 
 say()
 {
@@ -187,6 +204,7 @@ run_kernel()
 {
 	local kernel=$1 name programs=()
 
+	use_kernel "$kernel"
 	if [ "${#names[@]}" -eq 0 ]; then
 		mapfile -t names < <(basename -a -s _test "$build"/selftests/*_test
 				     basename -a -s .sh selftests/scenarios/*.sh)
@@ -197,6 +215,7 @@ run_kernel()
 	if [ "${#programs[@]}" -gt 0 ]; then
 		run_part "$kernel" programs "${programs[@]}"
 	fi
+	[ -z "$everything" ] || [ "$chosen" ] || [[ " $scenario_kernels " = *" $kernel "* ]] || return
 	for name in "${names[@]}"; do
 		[ ! -e "selftests/scenarios/$name.sh" ] || run_part "$kernel" "$name" "$name"
 	done
@@ -261,8 +280,32 @@ count_voids()
 		say "not ok - no more than $emulator_voids_allowed runs are void ($nr)"
 }
 
+for kernel in $debug_kernels; do
+	check "build.kernel_$kernel" scripts/debug-kernel.sh "$kernel"
+done
+builds=" "
+for kernel in $kernels $debug_kernels; do
+	use_kernel "$kernel"
+	[[ "$builds" != *" $build "* ]] || continue
+	builds+="$build "
+	if [ "$enter" ]; then
+		check "build.debian_$debian" "$enter"
+		check "build.umig_on_debian_$debian" make umig
+		check "build.selftests_on_debian_$debian" make selftests
+	else
+		check build.umig make umig
+		check build.selftests make selftests
+	fi
+done
+for kernel in $kernels $debug_kernels; do
+	use_kernel "$kernel"
+	check "build.module_for_$kernel" build_module "$kernel"
+done
+
 # The probe of /dev/kvm takes seconds, so it is made once.
-image=$(scripts/kernel.sh 6.12 image) || exit 1
+set -- $kernels $debug_kernels
+use_kernel "$1"
+image=$(scripts/kernel.sh "$1" image) || exit 1
 [ ! "$foreign" ] || ACCEL=tcg
 export ACCEL=${ACCEL-}
 if ! ACCEL=$(selftests/qemu/accel.sh "$image" 2> "$results/accel"); then
@@ -272,18 +315,10 @@ fi
 export ACCEL
 sed 's/^accel.sh: /# test VMs: /' "$results/accel"
 
-for kernel in $debug_kernels; do
-	check "build.kernel_$kernel" scripts/debug-kernel.sh "$kernel"
-done
-for kernel in $kernels $debug_kernels; do
-	check "build.module_for_$kernel" build_module "$kernel"
-done
-check build.umig make umig
-check build.selftests make selftests
-
 # One after the other: two emulated machines with KVM guests in them take more than
 # twice as long side by side on two processors.
 for kernel in $kernels; do
+	use_kernel "$kernel"
 	if [ -e "$build/$kernel/drivers/postcopy/postcopy.ko" ]; then
 		run_kernel "$kernel"
 	fi
@@ -291,6 +326,7 @@ done
 
 # The debug kernels have no KVM, so they run no scenarios.
 for kernel in $debug_kernels; do
+	use_kernel "$kernel"
 	[ -e "$build/$kernel/drivers/postcopy/postcopy.ko" ] || continue
 	if [ -z "$everything" ]; then
 		run_part "$kernel" programs "${names[@]}"

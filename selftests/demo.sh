@@ -9,11 +9,12 @@ cd "$(dirname "$0")/.." || exit 1
 kernel=${KERNEL:-6.12}
 
 if [ "${1-}" != --inside ]; then
-	make -s modules KERNEL="$kernel" >/dev/null && make -s umig && make -s selftests || exit 1
+	export DEBIAN=${DEBIAN-$(scripts/kernel.sh "$kernel" debian)}
+	make -s modules umig selftests KERNEL="$kernel" >/dev/null || exit 1
 	interactive=
 	[ ! -t 1 ] || interactive=--interactive
 	exec selftests/qemu/vm.sh --kernel "$kernel" --mem 4G --timeout 480 $interactive -- \
-		selftests/demo.sh --inside
+		env KERNEL="$kernel" selftests/demo.sh --inside
 fi
 
 # The guest computes on most of its memory.
@@ -35,7 +36,7 @@ die()
 	exit 1
 }
 
-insmod "build/$kernel/drivers/postcopy/postcopy.ko" || exit 1
+insmod "$build/$kernel/drivers/postcopy/postcopy.ko" || exit 1
 step "Linux $(uname -r), stock $(qemu-system-x86_64 --version | head -n 1)"
 echo "Starting the source guest: ${memory_mib} MiB, 2 vCPUs. It fills $GUEST_MIB MiB with data it"
 echo "can predict, rewrites a part of it all the time and verifies all of it."

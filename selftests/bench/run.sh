@@ -12,7 +12,7 @@
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 
-kernels="6.1 6.12"
+kernels=$(awk '!/^#/ { printf "%s ", $1 }' scripts/kernels)
 short=
 compare=()
 while [ $# -gt 0 ]; do
@@ -40,8 +40,8 @@ vm()
 
 	echo "# kernel $kernel" > "$log"
 	selftests/qemu/vm.sh --kernel "$kernel" --mem 4G --timeout 900 "$@" -- \
-		sh -c "ip link set lo up && mount -t tmpfs none /dev/shm && insmod build/$kernel/drivers/postcopy/postcopy.ko && \
-			build/selftests/bench $short --clock $clock $name" \
+		sh -c "ip link set lo up && mount -t tmpfs none /dev/shm && insmod \$POSTCOPY_BUILD/$kernel/drivers/postcopy/postcopy.ko && \
+			\$POSTCOPY_BUILD/selftests/bench $short --clock $clock $name" \
 		>> "$log" 2>&1 || {
 		echo "not ok - bench.$kernel.$name"
 		tail -n 20 "$log" | sed 's/^/# /'
@@ -59,7 +59,7 @@ migrate_vm()
 	echo "# kernel $kernel" > "$log"
 	selftests/qemu/vm.sh --kernel "$kernel" --mem 5G --timeout 900 --boots 24 --out "$out" -- \
 		sh -c "ip link set lo up && mount -t tmpfs none /dev/shm && \
-			insmod build/$kernel/drivers/postcopy/postcopy.ko && \
+			insmod \$POSTCOPY_BUILD/$kernel/drivers/postcopy/postcopy.ko && \
 			ROWS='${ROWS-}' ROUNDS='${ROUNDS-}' selftests/bench/migrate.sh" >> "$log" 2>&1 || {
 		echo "not ok - bench.$kernel.migrate"
 		tail -n 20 "$log" | sed 's/^/# /'

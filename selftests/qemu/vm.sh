@@ -6,8 +6,9 @@
 # The guest's root is this machine's root directory, read only over 9p, under a
 # tmpfs: every installed program and this tree are there, and nothing the command
 # does is left behind, except what it writes to /out. init.c is its first process.
-# With ARCH= another architecture the root is the one that foreign.sh has made, and
-# this tree and the cache are mounted in it where they are here.
+# With ARCH= another architecture or DEBIAN= another release the root is the one that
+# foreign.sh or debian.sh has made, and this tree and the cache are mounted in it where
+# they are here.
 #
 # The exit status is the command's, or
 #	123	void: each boot ended by a fault of the emulator (emulator.sh decides)
@@ -24,8 +25,6 @@ here=$(cd "$(dirname "$0")" && pwd)
 scripts=$here/../../scripts
 # shellcheck source=selftests/qemu/emulator.sh
 . "$here/emulator.sh"
-# shellcheck source=scripts/arch.sh
-. "$scripts/arch.sh"
 
 usage()
 {
@@ -80,6 +79,9 @@ while [ $# -gt 0 ]; do
 done
 [ $# -gt 0 ] || { usage >&2; exit 125; }
 
+export DEBIAN=${DEBIAN-$("$scripts/kernel.sh" "$kernel" debian)}
+# shellcheck source=scripts/arch.sh
+. "$scripts/arch.sh"
 release=$("$scripts/kernel.sh" "$kernel" release) || exit 125
 image=$("$scripts/kernel.sh" "$kernel" image) || exit 125
 [ "$modules" ] || modules=$("$scripts/kernel.sh" "$kernel" root 2>/dev/null) || modules=
@@ -134,7 +136,7 @@ kernel_arguments()
 		size=$(stty size 2>/dev/null) || size=
 		echo "vm.interactive=${size/ /x}"
 	fi
-	if [ "$modules" ] && [ "$modules" != / ]; then
+	if [ "$modules" ] && [ "$modules" != "$root" ]; then
 		echo "vm.modules=$(cd "$modules" && pwd)/lib/modules"
 	fi
 	echo "vm.terminal=$terminal"
@@ -185,12 +187,12 @@ machine_arm64()
 }
 
 tree=$(realpath "$scripts/..")
-# A foreign root has neither this tree nor the cache.
+# Another root has neither this tree nor the cache.
 shares=()
-[ ! "$foreign" ] || shares=("$tree" "$(realpath "$cache")")
+[ "$root" = / ] || shares=("$tree" "$(realpath "$cache")")
 read_only=security_model=none,readonly=on,multidevs=remap
 programs=$tree/$build/selftests
-[ "$foreign" ] || make -s -C "$here" || exit 125
+[ "$root" != / ] || make -s -C "$here" || exit 125
 [ -x "$programs/init" ] || { echo "vm.sh: no $programs/init: run make selftests" >&2; exit 125; }
 accel=tcg
 [ "$icount" ] || accel=$("$here/accel.sh" "$image" 2>"$tmp/accel") || { cat "$tmp/accel" >&2; exit 125; }
