@@ -32,7 +32,7 @@ cross := CC='$(CROSS_COMPILE)gcc --sysroot=$(sysroot)' \
 endif
 
 # The newest series whose headers are installed, unless KERNEL= or KDIR= says which.
-KERNEL ?= $(if $(foreign),6.12,$(lastword $(shell ls -d /lib/modules/*/build 2>/dev/null | \
+KERNEL ?= $(if $(foreign)$(enter),6.12,$(lastword $(shell ls -d /lib/modules/*/build 2>/dev/null | \
 	cut -d/ -f4 | sort -V | cut -d. -f1,2)))
 C ?= 0
 # W=1 and WERROR=1 are for those who change the code.

@@ -34,8 +34,6 @@ foreign=
 enter=
 kernel_dir=$cache/kernels
 root=/
-build=build
-umig_dir=tools/umig
 case $arch in
 x86|arm64) ;;
 *)
@@ -50,19 +48,23 @@ case $debian in
 	exit 2
 	;;
 esac
+# Directories of another release or architecture have names that say so. debian.sh tells what runs in
+# its root that this is such a directory.
+other=
 if [ "${POSTCOPY_BUILD-}" ]; then
 	build=$POSTCOPY_BUILD
 	umig_dir=$POSTCOPY_UMIG
 	kernel_dir=$POSTCOPY_KERNELS
-elif [ "$arch" != "$host_arch" ]; then
-	foreign=y
-	kernel_dir=$cache/$arch/kernels
-	root=$cache/$arch/root
-	build=build/$arch
-	umig_dir=$build/umig
-elif [ "$debian" != "$host_debian" ]; then
-	enter=scripts/debian.sh
-	root=$cache/debian$debian/root
-	build=build/debian$debian
-	umig_dir=$build/umig
+else
+	[ "$debian" = "$host_debian" ] || enter=scripts/debian.sh
+	[ ! "$enter${POSTCOPY_INSIDE-}" ] || other=debian$debian
+	if [ "$arch" != "$host_arch" ]; then
+		foreign=y
+		other=${other:+$other/}$arch
+		kernel_dir=$cache/$other/kernels
+	fi
+	[ ! "$enter$foreign" ] || root=$cache/$other/root
+	build=build${other:+/$other}
+	umig_dir=tools/umig
+	[ ! "$other" ] || umig_dir=$build/umig
 fi

@@ -14,17 +14,18 @@ export PATH="$PATH:/usr/sbin:/sbin"
 
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/arch.sh"
+. "$here/apt.sh"
 [ "$enter" ] || {
 	[ $# -eq 0 ] || exec "$@"
 	exit 0
 }
 
-mirror=http://deb.debian.org/debian
-security=http://security.debian.org/debian-security
 case $debian in
 12) name=bookworm ;;
 13) name=trixie ;;
 esac
+# Another architecture is cross-built in this root, too.
+root=$cache/debian$debian/root
 tree=$(realpath "$here/..")
 cache=$(realpath -m "$cache")
 
@@ -45,8 +46,7 @@ inside()
 		done
 		exec chroot "$top" env -C "$tree" "$@"
 	' sh "$top" "$tree" "$cache" DEBIAN="$debian" HOME="$HOME" POSTCOPY_CACHE="$cache" \
-		POSTCOPY_BUILD="$build" POSTCOPY_UMIG="$umig_dir" POSTCOPY_KERNELS="$cache/kernels" \
-		DEBIAN_FRONTEND=noninteractive "$@"
+		POSTCOPY_INSIDE=y DEBIAN_FRONTEND=noninteractive "$@"
 }
 
 make_root()
@@ -55,20 +55,15 @@ make_root()
 	rm -rf --one-file-system "$new"
 	mkdir -p "$(dirname "$root")"
 	echo "debian: making a root with Debian $debian in $root"
-	# Backports have lower priority than the release. Of them only what belongs to kernels and QEMU
-	# is wanted. Nothing is to be started in the root.
-	# shellcheck disable=SC2016 # $1 is mmdebstrap's
-	mmdebstrap --quiet --variant=apt --include=ca-certificates \
+	# Nothing is to be started in the root.
+	# shellcheck disable=SC2016,SC2046 # $1 is mmdebstrap's; lines without quotes
+	apt_sources "$name" | mmdebstrap --quiet --variant=apt --include=ca-certificates \
 		--setup-hook='mkdir -p "$1/etc/apt/preferences.d" "$1/usr/sbin"
-			printf "Package: src:linux src:linux-signed-amd64 src:linux-base src:qemu src:seabios\nPin: release n='"$name"'-backports\nPin-Priority: 600\n" > "$1/etc/apt/preferences.d/postcopy"' \
+			echo "'"$(apt_preferences "$name")"'" > "$1/etc/apt/preferences.d/postcopy"' \
 		--customize-hook='printf "#!/bin/sh\nexit 101\n" > "$1/usr/sbin/policy-rc.d"
 			chmod 755 "$1/usr/sbin/policy-rc.d"' \
-		"$name" "$new" \
-		"deb $mirror $name main" \
-		"deb $mirror $name-updates main" \
-		"deb $security $name-security main" \
-		"deb $mirror $name-backports main"
-	inside "$new" scripts/setup.sh test
+		"$name" "$new"
+	inside "$new" env -u ARCH scripts/setup.sh test
 	inside "$new" apt-get clean
 	mv "$new" "$root"
 }

@@ -16,9 +16,12 @@ here=$(cd "$(dirname "$0")" && pwd)
 
 # shellcheck source=/dev/null
 . /etc/os-release
-mirror=http://deb.debian.org/debian
-security=http://deb.debian.org/debian-security
-series="6.1 6.12"
+# shellcheck source=scripts/apt.sh
+. "$here/apt.sh"
+# Of this release
+series=$(awk -v debian="$host_debian" '$2 == debian { print $1 }' "$here/kernels")
+# Where apt's and unpacked files are
+place=$(dirname "$root")
 
 # What the tests call in the VM, and what umig is built with.
 packages="bash coreutils sed grep mawk findutils diffutils hostname util-linux mount kmod procps
@@ -33,13 +36,12 @@ make_root()
 	rm -rf "$tmp"
 	mkdir -p "$(dirname "$root")"
 	echo "foreign: making a Debian root for $arch in $root"
-	# shellcheck disable=SC2086 # a list of words
-	mmdebstrap --quiet --variant=extract --architectures="$arch" \
+	apt_sources "$VERSION_CODENAME" | mmdebstrap --quiet --variant=extract --architectures="$arch" \
 		--include="$(echo $packages | tr ' ' ,)" \
 		--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr \
-		"$VERSION_CODENAME" "$tmp" \
-		"deb $mirror $VERSION_CODENAME main" \
-		"deb $security $VERSION_CODENAME-security main"
+		--setup-hook='mkdir -p "$1/etc/apt/preferences.d"
+			echo "'"$(apt_preferences "$VERSION_CODENAME")"'" > "$1/etc/apt/preferences.d/postcopy"' \
+		"$VERSION_CODENAME" "$tmp"
 	# Packages are unpacked and not configured, so links that their scripts would make are missing.
 	ln -sf bash "$tmp/usr/bin/sh"
 	ln -sf mawk "$tmp/usr/bin/awk"
@@ -51,17 +53,16 @@ make_root()
 # A private configuration: this machine's packages are not touched.
 foreign_apt()
 {
-	apt=$cache/$arch/apt
-	mkdir -p "$apt/lists/partial" "$apt/archives/partial"
+	apt=$place/apt
+	mkdir -p "$apt/lists/partial" "$apt/archives/partial" "$apt/preferences.d"
 	: > "$apt/status"
-	cat > "$apt/sources.list" <<-END
-	deb $mirror $VERSION_CODENAME main
-	deb $mirror $VERSION_CODENAME-updates main
-	deb $security $VERSION_CODENAME-security main
-	END
+	apt_sources "$VERSION_CODENAME" > "$apt/sources.list"
+	apt_preferences "$VERSION_CODENAME" > "$apt/preferences"
 	cat > "$apt/apt.conf" <<-END
 	Dir::Etc::SourceList "$apt/sources.list";
 	Dir::Etc::SourceParts "-";
+	Dir::Etc::Preferences "$apt/preferences";
+	Dir::Etc::PreferencesParts "$apt/preferences.d";
 	Dir::State::Lists "$apt/lists";
 	Dir::State::status "$apt/status";
 	Dir::Cache "$apt";
@@ -78,7 +79,12 @@ release_of()
 {
 	case $1 in
 	6.1) package=linux-headers-$arch ;;
-	*) package=linux-headers-$1-$arch ;;
+	6.12) package=linux-headers-$1-$arch ;;
+	*)
+		foreign_apt apt-cache search --names-only "^linux-headers-$1\\.[0-9.]+\\+deb[0-9]+-$arch\$" |
+			sed 's/^linux-headers-//; s/ .*//' | sort -V | tail -n 1
+		return
+		;;
 	esac
 	foreign_apt apt-cache depends "$package" |
 		sed -n 's/.*Depends: linux-headers-\([0-9].*\)/\1/p' | head -n 1
@@ -87,10 +93,19 @@ release_of()
 unpack_kernel()
 {
 	release=$1
-	tmp=$(mktemp -d "$cache/$arch/unpack.XXXXXX")
+	tmp=$(mktemp -d "$place/unpack.XXXXXX")
+	parts=linux-image-$release
+	! foreign_apt apt-cache show "linux-binary-$release" >/dev/null 2>&1 ||
+		parts="linux-base-$release linux-binary-$release linux-modules-$release"
 	echo "foreign: unpacking Linux $release into $kernel_dir"
-	(cd "$tmp" && foreign_apt apt-get -q download "linux-image-$release" "linux-headers-$release" &&
+	# shellcheck disable=SC2086 # a list of words
+	(cd "$tmp" && foreign_apt apt-get -q download $parts "linux-headers-$release" &&
 		for file in *.deb; do dpkg-deb -x "$file" tree; done)
+	# Debian 13 and its backports say /usr/lib
+	[ ! -d "$tmp/tree/usr/lib/modules" ] || {
+		mkdir -p "$tmp/tree/lib"
+		mv "$tmp/tree/usr/lib/modules" "$tmp/tree/lib/"
+	}
 	mkdir -p "$kernel_dir/boot" "$kernel_dir/lib/modules" "$kernel_dir/usr/src" "$kernel_dir/usr/lib"
 	headers=$tmp/tree/usr/src/linux-headers-$release
 	# The scripts of the headers package are programs of the other architecture.
@@ -102,9 +117,11 @@ unpack_kernel()
 		}
 		ln -sfn "/usr/lib/$kbuild/$link" "$headers/$link"
 	done
+	# Newer ones name the place where they would be installed.
+	sed -i "s,/usr/src/linux-headers-$release,$kernel_dir&," "$headers/Makefile"
 	rm -rf "$tmp/tree/lib/modules/$release/build" "$tmp/tree/lib/modules/$release/source"
 	depmod -b "$tmp/tree" "$release"
-	mv "$tmp/tree/boot"/* "$kernel_dir/boot/"
+	[ ! -d "$tmp/tree/boot" ] || mv "$tmp/tree/boot"/* "$kernel_dir/boot/"
 	rm -rf "$kernel_dir/usr/src/linux-headers-$release" "$kernel_dir/lib/modules/$release"
 	mv "$headers" "$kernel_dir/usr/src/"
 	mv "$tmp/tree/lib/modules/$release" "$kernel_dir/lib/modules/"

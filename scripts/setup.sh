@@ -56,7 +56,7 @@ wanted_packages()
 	for one in $series; do
 		headers_of "$one"
 	done
-	[ "${POSTCOPY_BUILD-}" ] || echo linux-source-6.12
+	[ "${POSTCOPY_INSIDE-}" ] || echo linux-source-6.12
 	if [ "$host_debian" = 12 ]; then
 		echo clang-14 libclang-rt-14-dev
 	else

@@ -289,7 +289,7 @@ for kernel in $kernels $debug_kernels; do
 	[[ "$builds" != *" $build "* ]] || continue
 	builds+="$build "
 	if [ "$enter" ]; then
-		check "build.debian_$debian" "$enter"
+		check "build.debian_$debian" "$enter" scripts/setup.sh test
 		check "build.umig_on_debian_$debian" make umig
 		check "build.selftests_on_debian_$debian" make selftests
 	else
