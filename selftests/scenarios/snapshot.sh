@@ -32,10 +32,12 @@ only_what_was_written_is_copied_twice()
 # restore NAME [OPTIONS]
 restore()
 {
-	local name=$1
+	local name=$1 status=0
 	shift
 
-	"$umig" restore --qmp "$tmp/$name.qmp" --json "$@" "$snap" >"$tmp/$name.restore.log" 2>&1
+	"$umig" restore --qmp "$tmp/$name.qmp" --json "$@" "$snap" >"$tmp/$name.restore.log" 2>&1 || status=$?
+	cat "$tmp/$name.restore.log"
+	return "$status"
 }
 
 one_shows_what_it_touches()
