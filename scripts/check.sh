@@ -112,7 +112,7 @@ check_cppcheck()
 	# The kselftest harness is beyond it.
 	# shellcheck disable=SC2086 # a list of files
 	run_cppcheck -I tools/umig $tool_files \
-		selftests/qemu/init.c selftests/qemu/kvm_hold.c selftests/guest/guest.c
+		selftests/qemu/init.c selftests/qemu/kvm_hold.c selftests/guest/*.c
 }
 
 # bugprone-easily-swappable-parameters: most functions of (offset, length).

@@ -19,6 +19,8 @@ fi
 
 # The guest computes on most of its memory.
 export GUEST_MIB=${GUEST_MIB:-320}
+# shellcheck disable=SC2034 # for scenario.sh
+guest_kind=linux
 # shellcheck source=selftests/lib/scenario.sh
 . selftests/lib/scenario.sh
 

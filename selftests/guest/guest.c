@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The guest that is migrated in the tests: the only program in it.
+ * The guest with Linux that is migrated in the tests: the only program in it. Most
+ * scenarios have the guest without an operating system, bare.c, which prints the same.
  *
  * It fills most of its memory with data that it can predict, then for ever
- * rewrites a part of it and verifies all of it, with as many threads as it has
- * processors. A page holds a function of its number and of how often it has been
- * written, so a page that is lost, stale, torn, zero or in the wrong place is
- * noticed. What it finds goes to the serial port:
+ * rewrites a part of it and verifies all of it (pages.h), with as many threads as it has
+ * processors. What it finds goes to the serial port:
  *
  *	guest: ready, N MiB in M threads
  *	guest: round R, verified N MiB, wrong bytes W
@@ -24,7 +23,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -39,9 +37,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PAGE_WORDS	512
+#include "pages.h"
+
 #define MAX_THREADS	64
-#define MAX_REPORTS	8
 #define DISK_BLOCK	(64UL << 10)
 
 struct part {
@@ -49,15 +47,9 @@ struct part {
 	size_t first, end;	/* pages */
 };
 
-static uint64_t *memory;
-static uint32_t *generation;	/* how often each page has been written */
-static unsigned int rewrite = 8;
-static _Atomic uint64_t wrong_bytes, pages_done;
-static _Atomic unsigned int reports;
 static pthread_barrier_t round_start, round_end;
 static int port;
 
-__attribute__((format(printf, 1, 2)))
 static void say(const char *format, ...)
 {
 	char line[160];
@@ -72,57 +64,14 @@ static void say(const char *format, ...)
 		abort();
 }
 
-/* A step of splitmix64: neighbouring words have nothing in common. */
-static uint64_t word_of(size_t page, uint32_t generation_of_page, unsigned int word)
-{
-	uint64_t x = ((uint64_t)page << 32 | generation_of_page) + word * 0x9e3779b97f4a7c15ULL;
-
-	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ULL;
-	return x ^ x >> 27;
-}
-
-static void page_write(size_t page)
-{
-	uint64_t *p = memory + page * PAGE_WORDS;
-	uint32_t now = ++generation[page];
-
-	for (unsigned int i = 0; i < PAGE_WORDS; i++)
-		p[i] = word_of(page, now, i);
-}
-
-static void page_verify(size_t page)
-{
-	volatile uint64_t *p = memory + page * PAGE_WORDS;
-
-	for (unsigned int i = 0; i < PAGE_WORDS; i++) {
-		uint64_t expected = word_of(page, generation[page], i);
-		uint64_t found = p[i];
-
-		if (found == expected)
-			continue;
-		wrong_bytes += sizeof(found);
-		if (reports++ < MAX_REPORTS)
-			say("guest: wrong page %zu, word %u: %#lx, expected %#lx\n",
-			    page, i, found, expected);
-	}
-}
-
 static void *part_run(void *arg)
 {
 	struct part *part = arg;
 
 	for (unsigned int round = 0;; round++) {
 		pthread_barrier_wait(&round_start);
-		for (size_t page = part->first; page < part->end; page++) {
-			if (round == 0)
-				page_write(page);
-			else
-				page_verify(page);
-			/* Another part of them in each round. */
-			if (round && (page * 31 + round) % 64 < rewrite)
-				page_write(page);
-			pages_done++;
-		}
+		for (size_t page = part->first; page < part->end; page++)
+			page_visit(page, round);
 		pthread_barrier_wait(&round_end);
 	}
 	return NULL;

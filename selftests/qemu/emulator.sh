@@ -35,8 +35,8 @@
 #		says so; the kernel has no time to say anything.
 # silent	The VM ends while guests run in it, and neither kernel nor QEMU says why. In a VM with
 #		guests this happens every few minutes.
-# no_source	The source guest does not come up. It is a stock kernel on a stock QEMU and KVM, and no
-#		part of this project touches it before it has started. A source whose QEMU has ended is
+# no_source	The source guest does not come up. It runs on a stock QEMU and KVM, and the module does
+#		not touch it before it has started. A source whose QEMU has ended is
 #		a failure, not void.
 # boot		The VM ends before its first process has started. Usually that is "patching" without a
 #		message: 6.12 rewrites much of itself early in boot.

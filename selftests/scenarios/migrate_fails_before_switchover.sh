@@ -4,6 +4,9 @@
 # Whatever fails before the destination has started, the source guest goes on: one
 # source, one failed migration after another, and then one that succeeds.
 
+# With Linux, so that one such guest comes into a private region, too.
+# shellcheck disable=SC2034 # for scenario.sh
+guest_kind=linux
 # shellcheck source-path=SCRIPTDIR source=../lib/scenario.sh
 . "$(dirname "$0")/../lib/scenario.sh"
 

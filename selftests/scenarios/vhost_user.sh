@@ -5,6 +5,8 @@
 # The back end at the destination reads and writes guest RAM that has not arrived. Its own
 # faults bring the pages, and it needs no protocol for that.
 
+# shellcheck disable=SC2034 # for scenario.sh
+guest_kind=linux
 # shellcheck source-path=SCRIPTDIR source=../lib/scenario.sh
 . "$(dirname "$0")/../lib/scenario.sh"
 
