@@ -6,7 +6,8 @@
 # usage: kernel.sh KERNEL WORD
 #	KERNEL	6.1, 6.12 (the newest build of that series that is here), a full
 #		release name, the path of a bzImage, or debug, kcsan: these two
-#		debug-kernel.sh builds, if that has not been done
+#		debug-kernel.sh builds, if that has not been done; or guest, the
+#		oldest one that is here, for the guests of scenarios
 #	WORD	debian		the Debian release that it is built and tested with, or
 #				nothing: this machine's
 #		release		e.g. 6.1.0-56-amd64
@@ -71,6 +72,16 @@ debug|kcsan)
 	exit
 	;;
 esac
+
+if [ "$1" = guest ]; then
+	for kernel in $(awk '!/^#/ { print $1 }' "$(dirname "$0")/kernels"); do
+		if release=$("$0" "$kernel" release 2>/dev/null) &&
+		   "$0" "$release" image >/dev/null 2>&1; then
+			exec "$0" "$release" "$2"
+		fi
+	done
+	die "no kernel here: run scripts/setup.sh"
+fi
 
 if [ -f "$1" ]; then
 	image=$1

@@ -282,7 +282,7 @@ mapped_anonymous()
 }
 
 [ -x "$umig" ] || skip_all "umig is not built"
-guest_kernel=$(scripts/kernel.sh 6.1 image) || exit 1
+guest_kernel=$(scripts/kernel.sh guest image) || exit 1
 if [ "$arch" = x86 ]; then
 	modprobe kvm_amd 2>/dev/null || modprobe kvm_intel 2>/dev/null
 fi
