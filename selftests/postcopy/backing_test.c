@@ -17,7 +17,7 @@
 #include "kselftest_harness.h"
 #include "postcopy_test.h"
 
-#define NR_PAGES	1024UL	/* two huge pages */
+#define NR_PAGES	(2 * HUGE_PAGES)
 #define LENGTH		(NR_PAGES * PAGE)
 /* The region's place in the RAM image and in the memfd */
 #define OFFSET		(1UL << 32)
@@ -234,19 +234,19 @@ TEST_F(backing, neighbours_are_never_readable_whatever_is_done_to_the_memfd)
 {
 	struct access a, b;
 
-	ASSERT_EQ(0, pages_fill(&self->r, 0, 511, NULL));
-	ASSERT_EQ(0, pages_wrong(&self->r, 0, 511));
+	ASSERT_EQ(0, pages_fill(&self->r, 0, HUGE_PAGES - 1, NULL));
+	ASSERT_EQ(0, pages_wrong(&self->r, 0, HUGE_PAGES - 1));
 	madvise(self->direct, LENGTH, MADV_HUGEPAGE);
 	madvise(self->direct, LENGTH, MADV_COLLAPSE);
-	EXPECT_EQ(0, pages_wrong(&self->r, 0, 511));
-	ASSERT_EQ(0, access_start(&a, ACCESS_READ, page_at(&self->r, 511), 0));
-	ASSERT_EQ(0, access_start(&b, ACCESS_WRITE, page_at(&self->r, 512), 1));
+	EXPECT_EQ(0, pages_wrong(&self->r, 0, HUGE_PAGES - 1));
+	ASSERT_EQ(0, access_start(&a, ACCESS_READ, page_at(&self->r, HUGE_PAGES - 1), 0));
+	ASSERT_EQ(0, access_start(&b, ACCESS_WRITE, page_at(&self->r, HUGE_PAGES), 1));
 	EXPECT_TRUE(access_wait_blocked(&a));
 	EXPECT_TRUE(access_wait_blocked(&b));
-	ASSERT_EQ(0, pages_fill(&self->r, 511, 2, NULL));
+	ASSERT_EQ(0, pages_fill(&self->r, HUGE_PAGES - 1, 2, NULL));
 	ASSERT_TRUE(access_wait_done(&a));
 	ASSERT_TRUE(access_wait_done(&b));
-	EXPECT_EQ(0, pages_wrong(&self->r, 0, 512));
+	EXPECT_EQ(0, pages_wrong(&self->r, 0, HUGE_PAGES));
 }
 
 struct collapser {
@@ -329,7 +329,7 @@ TEST_F(backing, sealed_later_it_takes_no_page_and_shows_none)
 {
 	struct postcopy_pages_fill fill;
 	struct access a, b;
-	char data[PAGE] = { 1 };
+	static const char data[PAGE_MAX] = { 1 };
 
 	ASSERT_EQ(0, pages_fill(&self->r, 0, 8, NULL));
 	ASSERT_EQ(0, pages_wrong(&self->r, 0, 8));
@@ -633,7 +633,7 @@ TEST_F(refused, memfds_with_the_wrong_seals)
 
 TEST_F(refused, ranges_that_are_not_in_the_memfd)
 {
-	static const struct {
+	const struct {
 		uint64_t offset, length, file_offset;
 	} wrong[] = {
 		{ 0, 0, 0 },

@@ -21,7 +21,7 @@
 #define MADV_PAGEOUT	21
 #endif
 
-#define NR_PAGES	(HUGE / PAGE)
+#define NR_PAGES	HUGE_PAGES
 
 FIXTURE(convert)
 {
@@ -286,7 +286,7 @@ TEST_F(convert, lets_huge_pages_be_made)
 TEST_F(convert, lets_ksm_merge_equal_pages)
 {
 	struct postcopy_pages_fill fill;
-	static char same[PAGE] __attribute__((aligned(4096)));
+	static char same[PAGE_MAX] __attribute__((aligned(PAGE_MAX)));
 	uint64_t base = self->r.offset;
 	size_t i;
 
@@ -444,7 +444,7 @@ TEST_F(convert, lets_parts_be_split_locked_and_unmapped)
 TEST_F(convert, under_a_pinned_page_works)
 {
 	struct iovec iov = { page_at(&self->r, 9), PAGE };
-	char data[PAGE] __attribute__((aligned(4096)));
+	char data[PAGE_MAX] __attribute__((aligned(PAGE_MAX)));
 	int fds[2];
 
 	ASSERT_EQ(0, fill_everything(&self->r, variant->zero_every));

@@ -13,7 +13,7 @@
 #define NR_PAGES	256UL
 #define OFFSET		(5UL << 30)
 
-static char content[PAGE] __attribute__((aligned(4096)));
+static char content[PAGE_MAX] __attribute__((aligned(PAGE_MAX)));
 
 FIXTURE(exchange)
 {
@@ -367,7 +367,7 @@ static void *serve(void *arg)
 		.requests = (uintptr_t)&request,
 		.nr_requests = 1,
 	};
-	char page[PAGE] __attribute__((aligned(4096)));
+	char page[PAGE_MAX] __attribute__((aligned(PAGE_MAX)));
 	struct region *r = arg;
 
 	while (!ioctl(r->helper, POSTCOPY_HELPER_EXCHANGE, &exchange)) {

@@ -320,7 +320,7 @@ TEST_F(fault, an_io_uring_fixed_buffer_on_a_missing_page_waits_or_fails)
 TEST_F(fault, direct_io_into_a_missing_page_waits)
 {
 	char path[] = "/dev/shm/postcopy-XXXXXX";
-	char data[PAGE] __attribute__((aligned(4096)));
+	char data[PAGE_MAX] __attribute__((aligned(PAGE_MAX)));
 	int fd = mkstemp(path);
 	struct server server;
 

@@ -31,13 +31,13 @@ union argument {
 	struct postcopy_helper_exchange exchange;
 	struct postcopy_pages_zero zero;
 	struct postcopy_pages_query query;
-	char bytes[2 * PAGE];
+	char bytes[2 * PAGE_MAX];
 };
 
 static struct region *valid_region;
 static uint64_t valid_bitmap[NR_PAGES / 64];
 static struct postcopy_range valid_range;
-static char valid_data[PAGE] __attribute__((aligned(4096)));
+static char valid_data[PAGE_MAX] __attribute__((aligned(PAGE_MAX)));
 static int valid_memfd;
 
 static void make_context_info(union argument *a)

@@ -24,7 +24,7 @@ FIXTURE_PRIVATE_AND_SHARED(kvm, NR_PAGES)
 
 static int fill_code(struct region *r)
 {
-	char page[PAGE] = { 0 };
+	char page[PAGE_MAX] = { 0 };
 	struct postcopy_pages_fill fill;
 
 	memcpy(page, vm_code, sizeof(vm_code));

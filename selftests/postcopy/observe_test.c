@@ -65,6 +65,26 @@ static bool traced(FIXTURE_DATA(observe) * self, const char *event, const char *
 	return strstr(file_text(INSTANCE "/trace", self->text, sizeof(self->text)), wanted);
 }
 
+/* The same of pages of the region, and @rest */
+static bool traced_pages(FIXTURE_DATA(observe) * self, const char *event, size_t first, size_t nr,
+			 const char *rest)
+{
+	char what[128];
+
+	snprintf(what, sizeof(what), "offset=%#lx length=%#lx %s", OFFSET + first * PAGE, nr * PAGE,
+		 rest);
+	return traced(self, event, what);
+}
+
+/* The same of an access to page 3 */
+static bool traced_access(FIXTURE_DATA(observe) * self, const char *event, const char *rest)
+{
+	char what[128];
+
+	snprintf(what, sizeof(what), "offset=%#lx %s", OFFSET + 3 * PAGE, rest);
+	return traced(self, event, what);
+}
+
 static int ranges_call(struct region *r, unsigned long cmd, size_t first, size_t nr)
 {
 	struct postcopy_range range = {
@@ -86,14 +106,13 @@ TEST_F(observe, a_fault_its_request_its_fill_and_its_end_are_traced)
 
 	ASSERT_EQ(0, access_start(&a, ACCESS_WRITE, page_at(&self->r, 3), 1));
 	ASSERT_TRUE(wait_requests(&self->r, 1));
-	EXPECT_TRUE(traced(self, "postcopy_fault", "offset=0x40003000 write=1 user=1 nowait=0"));
-	EXPECT_TRUE(traced(self, "postcopy_request",
-			   "offset=0x40003000 length=0x1000 nr_changed=1"));
-	EXPECT_FALSE(traced(self, "postcopy_wake", "offset=0x40003000"));
+	EXPECT_TRUE(traced_access(self, "postcopy_fault", "write=1 user=1 nowait=0"));
+	EXPECT_TRUE(traced_pages(self, "postcopy_request", 3, 1, "nr_changed=1"));
+	EXPECT_FALSE(traced_access(self, "postcopy_wake", ""));
 	ASSERT_EQ(0, pages_fill(&self->r, 2, 4, NULL));
 	ASSERT_TRUE(access_wait_done(&a));
-	EXPECT_TRUE(traced(self, "postcopy_fill", "offset=0x40002000 length=0x4000 nr_changed=4"));
-	EXPECT_TRUE(traced(self, "postcopy_wake", "offset=0x40003000 wait_ns="));
+	EXPECT_TRUE(traced_pages(self, "postcopy_fill", 2, 4, "nr_changed=4"));
+	EXPECT_TRUE(traced_access(self, "postcopy_wake", "wait_ns="));
 }
 
 TEST_F(observe, zero_discard_and_poison_are_traced)
@@ -102,14 +121,12 @@ TEST_F(observe, zero_discard_and_poison_are_traced)
 
 	ASSERT_EQ(0, pages_zero(r, 8, 8, NULL));
 	ASSERT_EQ(0, pages_zero(r, 12, 8, NULL));
-	EXPECT_TRUE(traced(self, "postcopy_zero", "offset=0x40008000 length=0x8000 nr_changed=8"));
-	EXPECT_TRUE(traced(self, "postcopy_zero", "offset=0x4000c000 length=0x8000 nr_changed=4"));
+	EXPECT_TRUE(traced_pages(self, "postcopy_zero", 8, 8, "nr_changed=8"));
+	EXPECT_TRUE(traced_pages(self, "postcopy_zero", 12, 8, "nr_changed=4"));
 	ASSERT_EQ(0, ranges_call(r, POSTCOPY_PAGES_DISCARD, 9, 1));
-	EXPECT_TRUE(traced(self, "postcopy_discard",
-			   "offset=0x40009000 length=0x1000 nr_changed=1"));
+	EXPECT_TRUE(traced_pages(self, "postcopy_discard", 9, 1, "nr_changed=1"));
 	ASSERT_EQ(0, ranges_call(r, POSTCOPY_PAGES_POISON, 9, 2));
-	EXPECT_TRUE(traced(self, "postcopy_poison",
-			   "offset=0x40009000 length=0x2000 nr_changed=1"));
+	EXPECT_TRUE(traced_pages(self, "postcopy_poison", 9, 2, "nr_changed=1"));
 }
 
 TEST_F(observe, present_in_place_is_traced)
@@ -124,8 +141,7 @@ TEST_F(observe, present_in_place_is_traced)
 	r->id = region_find(r->context, getpid(), r->address);
 	ASSERT_EQ(0, region_attach(r));
 	ASSERT_EQ(0, ranges_call(r, POSTCOPY_PAGES_PRESENT, 1, 2));
-	EXPECT_TRUE(traced(self, "postcopy_present",
-			   "offset=0x40001000 length=0x2000 nr_changed=2"));
+	EXPECT_TRUE(traced_pages(self, "postcopy_present", 1, 2, "nr_changed=2"));
 }
 
 TEST_F(observe, attach_detach_and_convert_are_traced)
@@ -154,7 +170,8 @@ TEST_F(observe, debugfs_shows_each_region_until_it_ends)
 		 (unsigned long long)r->id, getpid());
 	EXPECT_NE(NULL, strstr(text, wanted))
 		TH_LOG("%s", text);
-	EXPECT_NE(NULL, strstr(text, "offset 0x40000000, length 0x80000"));
+	snprintf(wanted, sizeof(wanted), "offset %#lx, length %#lx", OFFSET, NR_PAGES * PAGE);
+	EXPECT_NE(NULL, strstr(text, wanted));
 	EXPECT_NE(NULL, strstr(text, "pages: 128, present 7, poisoned 0; filled 3, zeroed 4"));
 	region_close(r);
 	text = file_text(REGIONS, self->text, sizeof(self->text));

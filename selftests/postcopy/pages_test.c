@@ -35,36 +35,9 @@ FIXTURE_TEARDOWN(pages)
 }
 
 static uint64_t bitmap_of_all[NR_PAGES / 64];
-static char some_data[PAGE] __attribute__((aligned(4096)));
+static char some_data[PAGE_MAX] __attribute__((aligned(PAGE_MAX)));
 
 /* Ranges of FILL, ZERO and QUERY */
-
-static const struct {
-	uint64_t offset, length;
-} bad_ranges[] = {
-	{ OFFSET, 0 },
-	{ OFFSET, 1 },
-	{ OFFSET, PAGE - 1 },
-	{ OFFSET, PAGE + 1 },
-	{ OFFSET + 1, PAGE },
-	{ OFFSET + PAGE / 2, PAGE },
-	{ OFFSET - PAGE, PAGE },
-	{ OFFSET - PAGE, 2 * PAGE },
-	{ 0, PAGE },
-	{ OFFSET, (NR_PAGES + 1) * PAGE },
-	{ OFFSET + NR_PAGES * PAGE, PAGE },
-	{ OFFSET + (NR_PAGES - 1) * PAGE, 2 * PAGE },
-	{ OFFSET, -PAGE },
-	{ OFFSET, 1ULL << 63 },
-	{ OFFSET + PAGE, -PAGE },
-	{ OFFSET + PAGE, -OFFSET },
-	{ -PAGE, PAGE },
-	{ -PAGE, 2 * PAGE },
-	{ -PAGE, OFFSET + 2 * PAGE },
-	{ 1ULL << 63, 1ULL << 63 },
-};
-
-#define NR_BAD_RANGES	(sizeof(bad_ranges) / sizeof(bad_ranges[0]))
 
 /* Their structs are alike, and like POSTCOPY_PAGES_ZERO's. */
 static const unsigned long range_calls[] = {
@@ -73,12 +46,36 @@ static const unsigned long range_calls[] = {
 
 TEST_F(pages, all_calls_refuse_bad_ranges)
 {
+	const struct {
+		uint64_t offset, length;
+	} bad_ranges[] = {
+		{ OFFSET, 0 },
+		{ OFFSET, 1 },
+		{ OFFSET, PAGE - 1 },
+		{ OFFSET, PAGE + 1 },
+		{ OFFSET + 1, PAGE },
+		{ OFFSET + PAGE / 2, PAGE },
+		{ OFFSET - PAGE, PAGE },
+		{ OFFSET - PAGE, 2 * PAGE },
+		{ 0, PAGE },
+		{ OFFSET, (NR_PAGES + 1) * PAGE },
+		{ OFFSET + NR_PAGES * PAGE, PAGE },
+		{ OFFSET + (NR_PAGES - 1) * PAGE, 2 * PAGE },
+		{ OFFSET, -PAGE },
+		{ OFFSET, 1ULL << 63 },
+		{ OFFSET + PAGE, -PAGE },
+		{ OFFSET + PAGE, -OFFSET },
+		{ -PAGE, PAGE },
+		{ -PAGE, 2 * PAGE },
+		{ -PAGE, OFFSET + 2 * PAGE },
+		{ 1ULL << 63, 1ULL << 63 },
+	};
 	struct postcopy_region_info info;
 	struct postcopy_range range;
 	struct postcopy_pages_fill fill;
 	unsigned int i, call;
 
-	for (i = 0; i < NR_BAD_RANGES; i++) {
+	for (i = 0; i < sizeof(bad_ranges) / sizeof(bad_ranges[0]); i++) {
 		struct postcopy_pages_zero zero = {
 			.size = sizeof(zero), .ranges = (uintptr_t)&range, .nr_ranges = 1,
 		};

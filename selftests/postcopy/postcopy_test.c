@@ -27,6 +27,17 @@
 #define MADV_POPULATE_WRITE	23
 #endif
 
+unsigned long page_size, huge_size;
+
+__attribute__((constructor)) static void sizes_learn(void)
+{
+	long huge = file_number("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size");
+
+	page_size = sysconf(_SC_PAGESIZE);
+	/* Without huge pages: what one page of page table entries maps. */
+	huge_size = huge > 0 ? huge : page_size / sizeof(uint64_t) * page_size;
+}
+
 uint64_t now_ms(void)
 {
 	struct timespec ts;

@@ -23,8 +23,13 @@
 #define MADV_COLLAPSE	25
 #endif
 
-#define PAGE		4096UL
-#define HUGE		(2UL << 20)
+/* Of the kernel that the program runs on; set before main(). */
+extern unsigned long page_size, huge_size;
+#define PAGE		page_size
+#define HUGE		huge_size
+#define HUGE_PAGES	(HUGE / PAGE)
+/* The largest page of any kernel, for arrays that need a constant. */
+#define PAGE_MAX	(64UL << 10)
 /* Seconds for one test; the harness has 30, which is little for an emulated debug kernel. */
 #undef TEST_TIMEOUT_DEFAULT
 #define TEST_TIMEOUT_DEFAULT	60
@@ -45,7 +50,7 @@ struct region {
 
 /* Opens a context and maps @nr_pages of a RAM image from @offset on. */
 int region_map(struct region *r, uint64_t offset, size_t nr_pages);
-/* Same with a context that is open, at an address aligned to 2 MiB. */
+/* Same with a context that is open, at an address aligned to HUGE. */
 int region_map_in(struct region *r, int context, uint64_t offset, size_t nr_pages, int prot);
 /* A new context, mapped with MAP_PRIVATE or MAP_SHARED in @flags, and its helper. */
 int region_make(struct region *r, int flags, uint64_t offset, size_t nr_pages);

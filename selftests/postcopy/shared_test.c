@@ -16,7 +16,7 @@
 #include "kselftest_harness.h"
 #include "postcopy_test.h"
 
-#define NR_PAGES	1024UL	/* two huge pages */
+#define NR_PAGES	(2 * HUGE_PAGES)
 #define SHMEM_ENABLED	"/sys/kernel/mm/transparent_hugepage/shmem_enabled"
 
 FIXTURE(shared)
@@ -119,7 +119,7 @@ TEST_F(shared, neighbours_of_a_present_page_are_never_readable)
 	ASSERT_EQ(0, pages_wrong(&self->r, 100, 1));
 	ASSERT_EQ(0, access_start(&before, ACCESS_READ, page_at(&self->r, 99), 0));
 	ASSERT_EQ(0, access_start(&after, ACCESS_WRITE, page_at(&self->r, 101), 1));
-	ASSERT_EQ(0, access_start(&far, ACCESS_READ, page_at(&self->r, 511), 0));
+	ASSERT_EQ(0, access_start(&far, ACCESS_READ, page_at(&self->r, HUGE_PAGES - 1), 0));
 	EXPECT_TRUE(access_wait_blocked(&before));
 	EXPECT_TRUE(access_wait_blocked(&after));
 	EXPECT_TRUE(access_wait_blocked(&far));
@@ -128,7 +128,7 @@ TEST_F(shared, neighbours_of_a_present_page_are_never_readable)
 	EXPECT_TRUE(access_wait_done(&after));
 	EXPECT_TRUE(access_wait_done(&far));
 	EXPECT_EQ(page_word(&self->r, 99, 0), before.value);
-	EXPECT_EQ(page_word(&self->r, 511, 0), far.value);
+	EXPECT_EQ(page_word(&self->r, HUGE_PAGES - 1, 0), far.value);
 }
 
 TEST_F(shared, huge_page_advice_and_collapse_show_no_missing_page)
@@ -138,15 +138,15 @@ TEST_F(shared, huge_page_advice_and_collapse_show_no_missing_page)
 	madvise(self->r.address, self->r.length, MADV_HUGEPAGE);
 	madvise(self->helper_memory, self->r.length, MADV_HUGEPAGE);
 	memset(self->helper_memory, 0x5a, self->r.length);
-	ASSERT_EQ(0, pages_fill(&self->r, 0, 511, NULL));
-	ASSERT_EQ(0, pages_wrong(&self->r, 0, 511));
+	ASSERT_EQ(0, pages_fill(&self->r, 0, HUGE_PAGES - 1, NULL));
+	ASSERT_EQ(0, pages_wrong(&self->r, 0, HUGE_PAGES - 1));
 	EXPECT_NE(0, madvise(self->r.address, HUGE, MADV_COLLAPSE));
 	EXPECT_NE(0, madvise(self->helper_memory, HUGE, MADV_COLLAPSE));
-	ASSERT_EQ(0, access_start(&a, ACCESS_READ, page_at(&self->r, 511), 0));
+	ASSERT_EQ(0, access_start(&a, ACCESS_READ, page_at(&self->r, HUGE_PAGES - 1), 0));
 	EXPECT_TRUE(access_wait_blocked(&a));
-	ASSERT_EQ(0, pages_fill(&self->r, 511, 1, NULL));
+	ASSERT_EQ(0, pages_fill(&self->r, HUGE_PAGES - 1, 1, NULL));
 	ASSERT_TRUE(access_wait_done(&a));
-	EXPECT_EQ(0, pages_wrong(&self->r, 0, 512));
+	EXPECT_EQ(0, pages_wrong(&self->r, 0, HUGE_PAGES));
 }
 
 TEST_F(shared, fault_around_maps_what_is_present_only)
@@ -417,7 +417,7 @@ TEST_F(shared, a_huge_page_is_mapped_only_while_all_of_it_is_present)
 TEST_F(shared, a_huge_page_that_is_being_mapped_shows_no_discarded_page)
 {
 	struct region *r = &self->r;
-	struct postcopy_range all = pages_range(r, 0, HUGE / PAGE);
+	struct postcopy_range all = pages_range(r, 0, HUGE_PAGES);
 	struct postcopy_range some = pages_range(r, 0, 2);
 	struct server server;
 	struct access a[8];
@@ -427,8 +427,8 @@ TEST_F(shared, a_huge_page_that_is_being_mapped_shows_no_discarded_page)
 
 	for (round = 0; round < 20 && now_ms() < end; round++) {
 		ASSERT_EQ(0, pages_discard(r, &all, 1, &nr));
-		receive_huge(r, self->helper_memory, HUGE / PAGE);
-		ASSERT_EQ(0, pages_present(r, 0, HUGE / PAGE));
+		receive_huge(r, self->helper_memory, HUGE_PAGES);
+		ASSERT_EQ(0, pages_present(r, 0, HUGE_PAGES));
 		ASSERT_EQ(0, server_start(&server, r));
 		/* Nothing is mapped there yet. */
 		other = mmap(NULL, r->length, PROT_READ | PROT_WRITE, MAP_SHARED, r->context,

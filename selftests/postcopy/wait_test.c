@@ -425,7 +425,7 @@ TEST_F(wait, madvise_makes_no_missing_page_readable)
 /* khugepaged and MADV_COLLAPSE fill the holes of a huge page with zeros. */
 TEST(a_huge_page_is_not_made_of_a_range_with_holes)
 {
-	size_t nr = HUGE / PAGE, i;
+	size_t nr = HUGE_PAGES, i;
 	struct access a;
 	struct region r;
 

@@ -18,10 +18,12 @@
 
 #define SIZE	(4UL << 20)
 
+static size_t page_size;
+
 /* Where the pages come from: here, a function of the offset. */
 static void fetch(char *buffer, uint64_t offset, uint64_t length)
 {
-	memset(buffer, 'a' + offset / 4096 % 26, length);
+	memset(buffer, 'a' + offset / page_size % 26, length);
 }
 
 static void fill(int helper, char *buffer, uint64_t offset, uint64_t length)
@@ -53,7 +55,7 @@ static void serve(void)
 		.flags = POSTCOPY_CONVERT_RETIRE_CONTEXT,
 	};
 	struct postcopy_request request;
-	char *buffer = aligned_alloc(4096, 4096);
+	char *buffer = aligned_alloc(page_size, page_size);
 	uint64_t offset;
 
 	if (context < 0)
@@ -71,8 +73,8 @@ static void serve(void)
 		fill(attach.out_fd, buffer, request.offset, request.length);
 	}
 	/* Background: the rest. Present pages stay as they are. */
-	for (offset = 0; offset < SIZE; offset += 4096)
-		fill(attach.out_fd, buffer, offset, 4096);
+	for (offset = 0; offset < SIZE; offset += page_size)
+		fill(attach.out_fd, buffer, offset, page_size);
 	if (ioctl(attach.out_fd, POSTCOPY_REGION_CONVERT, &convert))
 		err(1, "convert: %lu pages are missing", (unsigned long)convert.out_nr_missing);
 	exit(0);
@@ -85,6 +87,7 @@ int main(void)
 	size_t i, wrong = 0;
 	int status;
 
+	page_size = sysconf(_SC_PAGESIZE);
 	if (fd < 0)
 		err(1, "%s", POSTCOPY_DEVICE);
 	ram = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
@@ -93,8 +96,8 @@ int main(void)
 	if (!fork())
 		serve();
 
-	for (i = 0; i < SIZE; i += 4096)
-		wrong += ram[i] != 'a' + (char)(i / 4096 % 26);
+	for (i = 0; i < SIZE; i += page_size)
+		wrong += ram[i] != 'a' + (char)(i / page_size % 26);
 	wait(&status);
 	printf("TAP version 13\n1..1\n%sok 1 a_program_that_follows_the_manual_works\n",
 	       wrong || status ? "not " : "");
