@@ -60,7 +60,7 @@ help: ## this list
 	@echo 'usage: make [TARGET] [NAME=VALUE]...'
 	@awk -F ':.*## ' '/^[a-z_-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
-	@echo '  KERNEL=7.3|6.1|...|debug|kcsan|RELEASE  for which kernel to build or test ($(KERNEL))'
+	@echo '  KERNEL=7.3|6.1|...|debug|kcsan|RELEASE  for which kernel, see make kernels ($(KERNEL))'
 	@echo '  KDIR=DIR                 a built kernel tree to build against'
 	@echo '  DEBIAN=12|13             build, or test, in a root of that release (the kernel says which)'
 	@echo '  ARCH=arm64               build, or test, for another architecture'
@@ -71,7 +71,7 @@ help: ## this list
 
 .PHONY: kernels
 kernels: ## the kernels that the module is built and tested for
-	@sed '/^#/d; s/\(.*\)\t\(.*\)/Linux \1, built with Debian \2/' scripts/kernels
+	@awk '!/^#/ { k = $$1; d = $$2; $$1 = $$2 = ""; print "Linux " k ", built with Debian " d ", on" $$0 }' scripts/kernels
 
 ifneq ($(enter),)
 .PHONY: modules umig selftests
@@ -108,7 +108,7 @@ test-debug: ## all test programs on the debug kernels (KASAN, lockdep ...; KCSAN
 	@scripts/test.sh --debug $(T)
 
 # What the benchmarks need: all kernels' modules, or those of KERNEL
-all_kernels := $(shell awk '!/^\#/ { print $$1 }' scripts/kernels)
+all_kernels := $(shell scripts/kernel.sh list | grep -v -- -rt)
 .PHONY: bench-build
 bench-build:
 	@for kernel in $(if $(filter command environment,$(origin KERNEL)),$(KERNEL),$(all_kernels)); do \

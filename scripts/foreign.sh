@@ -19,7 +19,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=scripts/apt.sh
 . "$here/apt.sh"
 # Of this release
-series=$(awk -v debian="$host_debian" '$2 == debian { print $1 }' "$here/kernels")
+series=$("$here/kernel.sh" list "$host_debian")
 # Where apt's and unpacked files are
 place=$(dirname "$root")
 
@@ -80,6 +80,7 @@ release_of()
 	case $1 in
 	6.1) package=linux-headers-$arch ;;
 	6.12) package=linux-headers-$1-$arch ;;
+	6.12-16k) package=linux-headers-6.12-$arch-16k ;;
 	*)
 		foreign_apt apt-cache search --names-only "^linux-headers-$1\\.[0-9.]+\\+deb[0-9]+-$arch\$" |
 			sed 's/^linux-headers-//; s/ .*//' | sort -V | tail -n 1

@@ -4,10 +4,10 @@
 # Where the parts of a kernel are on this machine.
 #
 # usage: kernel.sh KERNEL WORD
-#	KERNEL	6.1, 6.12 (the newest build of that series that is here), a full
-#		release name, the path of a bzImage, or debug, kcsan: these two
-#		debug-kernel.sh builds, if that has not been done; or guest, the
-#		oldest one that is here, for the guests of scenarios
+#	KERNEL	one of the file kernels (the newest build of that series that is
+#		here), a full release name, the path of a bzImage, or debug, kcsan:
+#		these two debug-kernel.sh builds, if that has not been done; or
+#		guest, the oldest one that is here, for the guests of scenarios
 #	WORD	debian		the Debian release that it is built and tested with, or
 #				nothing: this machine's
 #		release		e.g. 6.1.0-56-amd64
@@ -15,6 +15,7 @@
 #		image		the bzImage
 #		root		the directory in which lib/modules/RELEASE has the
 #				kernel's own modules
+#    or: kernel.sh list [DEBIAN]	the kernels of the file kernels for this architecture
 #
 # This also looks for kernels in the cache that setup.sh fills.
 
@@ -42,15 +43,41 @@ image_release()
 places=$kernel_dir
 [ "$foreign" ] || places="$root $kernel_dir"
 
+# newest SERIES[-FLAVOUR] - without a flavour it is the usual kernel
 newest()
 {
+	flavour=
+	case $1 in
+	*-16k|*-rt) flavour=-${1##*-} ;;
+	esac
 	for place in $places; do
-		for dir in "${place%/}/lib/modules/$1" "${place%/}/lib/modules/$1".*; do
-			[ -e "$dir" ] && basename "$dir"
+		for dir in "${place%/}/lib/modules/$1" "${place%/}/lib/modules/${1%"$flavour"}".*; do
+			name=${dir##*/}
+			[ -e "$dir" ] || continue
+			case $name in
+			"$1") ;;
+			*-16k|*-rt-*|*-cloud-*)
+				[ "$flavour" ] || continue
+				case $name in
+				*"$flavour"|*"$flavour"-*) ;;
+				*) continue ;;
+				esac
+				;;
+			*) [ ! "$flavour" ] || continue ;;
+			esac
+			echo "$name"
 		done
 	done | sort -V | tail -n 1
 }
 
+if [ "${1-}" = list ]; then
+	awk -v debian="${2-}" -v arch="$arch" '!/^#/ && (debian == "" || $2 == debian) {
+		for (i = 3; i <= NF; i++)
+			if ($i == arch)
+				print $1
+	}' "$(dirname "$0")/kernels"
+	exit
+fi
 [ $# -eq 2 ] || die "usage: kernel.sh KERNEL debian|release|build|image|root"
 
 if [ "$2" = debian ]; then
@@ -74,7 +101,7 @@ debug|kcsan)
 esac
 
 if [ "$1" = guest ]; then
-	for kernel in $(awk '!/^#/ { print $1 }' "$(dirname "$0")/kernels"); do
+	for kernel in $("$0" list); do
 		if release=$("$0" "$kernel" release 2>/dev/null) &&
 		   "$0" "$release" image >/dev/null 2>&1; then
 			exec "$0" "$release" "$2"

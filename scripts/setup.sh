@@ -19,7 +19,7 @@ here=$(dirname "$0")
 unset DEBIAN
 . "$here/arch.sh"
 # Of this machine's release
-series=$(awk -v debian="$host_debian" '$2 == debian { print $1 }' "$here/kernels")
+series=$(env -u ARCH "$here/kernel.sh" list "$host_debian")
 [ "$series" ] || {
 	echo "setup: this is not Debian 12 or 13, so its packages are not known here" >&2
 	exit 1
@@ -39,10 +39,14 @@ headers_of()
 	6.12) echo linux-headers-6.12-amd64 ;;
 	*)
 		# One that is here will do.
-		dpkg-query -W -f='${Package} ${db:Status-Status}\n' "linux-headers-$1.*-amd64" 2>/dev/null |
-			awk '$2 == "installed" && $1 !~ /-(rt|cloud)-/ { print $1 }' | sort -V | tail -n 1 |
-			grep . || newest_package "linux-headers-$1\.[0-9.]+\+deb[0-9]+-amd64" | grep . ||
-			echo "linux-headers-$1-amd64"
+		flavour=
+		case $1 in
+		*-rt) flavour=-rt ;;
+		esac
+		name="linux-headers-${1%-rt}\.[0-9.]+\+deb[0-9]+$flavour-amd64"
+		dpkg-query -W -f='${Package} ${db:Status-Status}\n' "linux-headers-${1%-rt}.*" 2>/dev/null |
+			awk '$2 == "installed" { print $1 }' | grep -Ex "$name" | sort -V | tail -n 1 |
+			grep . || newest_package "$name" | grep . || echo "linux-headers-$1-amd64"
 		;;
 	esac
 }

@@ -24,7 +24,7 @@ unset DEBIAN
 # shellcheck source=scripts/arch.sh
 . scripts/arch.sh
 
-kernels=$(awk '!/^#/ { printf "%s ", $1 }' scripts/kernels)
+kernels=$(scripts/kernel.sh list)
 debug_kernels="debug kcsan"
 # KCSAN on an emulated processor is slow. A run of everything takes only the programs that race most.
 kcsan_names="fault helper discard convert shared stress"
@@ -66,8 +66,6 @@ if [ "$everything" ] && [ -z "$chosen" ] && [ "$arch" = x86 ]; then
 fi
 # Debug kernels of another architecture are not built yet.
 [ ! "$foreign" ] || debug_kernels=
-# Of another architecture only these are in the cache.
-[ ! "$foreign" ] || [ "$chosen" ] || kernels="6.1 6.12"
 results=$build/results
 all=$results/all.tap
 times=$results/times

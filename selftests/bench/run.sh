@@ -12,7 +12,7 @@
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 
-kernels=$(awk '!/^#/ { printf "%s ", $1 }' scripts/kernels)
+kernels=$(scripts/kernel.sh list | grep -v -- -rt)
 short=
 compare=()
 while [ $# -gt 0 ]; do
