@@ -42,7 +42,10 @@ static double report_number(const json_t *o, const char *key)
 
 static double report_mib(const json_t *o, const char *key)
 {
-	return report_number(o, key) * (double)UMIG_PAGE_SIZE / (1 << 20);
+	double page_size = report_number(o, "page_size");
+
+	/* An older umig did not say it, and knew only these pages. */
+	return report_number(o, key) * (page_size > 0 ? page_size : 4096) / (1 << 20);
 }
 
 /* Return: 0, or -EINVAL if the line is not an event of umig. */

@@ -15,21 +15,39 @@
 
 #define DIGEST_BLOCK	(1ULL << 20)
 
-bool digest_page_is_zero(const void *page)
+static bool is_zero(const void *data, uint64_t length)
 {
-	const uint64_t *p = page;
+	const uint64_t *p = data;
 
-	/* Compares the page with itself shifted by a word: all words are like the first. */
-	return !p[0] && !memcmp(p, p + 1, UMIG_PAGE_SIZE - sizeof(*p));
+	/* Compares the data with itself shifted by a word: all words are like the first. */
+	return !p[0] && !memcmp(p, p + 1, length - sizeof(*p));
 }
 
-/*
+/* Of this host's page size */
+bool digest_page_is_zero(const void *page)
+{
+	return is_zero(page, UMIG_PAGE_SIZE);
+}
+
+/**
+ * digest_add - take data into a digest
+ * @length: a multiple of DIGEST_UNIT, like @offset, which is the data's place in the image
+ *
  * XXH64 and not XXH3, which takes half as long again without wide vectors, and ten times as long
  * where they are emulated.
  */
-uint64_t digest_page(const void *page, uint64_t index)
+void digest_add(struct digest *out, const uint8_t *data, uint64_t length, uint64_t offset)
 {
-	return XXH64(page, UMIG_PAGE_SIZE, index);
+	uint64_t i;
+
+	for (i = 0; i < length; i += DIGEST_UNIT) {
+		if (is_zero(data + i, DIGEST_UNIT)) {
+			out->nr_zero++;
+			continue;
+		}
+		out->nr_data++;
+		out->sum += XXH64(data + i, DIGEST_UNIT, (offset + i) / DIGEST_UNIT);
+	}
 }
 
 static int digest_read(int fd, uint8_t *buf, uint64_t length, uint64_t offset)
@@ -64,20 +82,6 @@ static const uint8_t *digest_look(int fd, uint8_t *map, uint64_t length, uint64_
 	return buf;
 }
 
-static void digest_add(struct digest *out, const uint8_t *data, uint64_t length, uint64_t offset)
-{
-	uint64_t i;
-
-	for (i = 0; i < length; i += UMIG_PAGE_SIZE) {
-		if (digest_page_is_zero(data + i)) {
-			out->nr_zero++;
-			continue;
-		}
-		out->nr_data++;
-		out->sum += digest_page(data + i, (offset + i) / UMIG_PAGE_SIZE);
-	}
-}
-
 /**
  * digest_file - digest of the first @size bytes of a RAM file that no longer changes
  * @stop: set to true by another thread to make this one give up
@@ -105,7 +109,7 @@ int digest_file(int fd, uint64_t size, const _Atomic bool *stop, struct digest *
 			ret = -ECANCELED;
 			break;
 		}
-		out->nr_zero += (x.data - offset) / UMIG_PAGE_SIZE;
+		out->nr_zero += (x.data - offset) / DIGEST_UNIT;
 		offset = x.data;
 		length = min_u64(DIGEST_BLOCK, x.end - offset);
 		data = digest_look(fd, map, length, offset, buf, &ret);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The digest of a RAM image, independent of the order in which its pages come. */
+/*
+ * The digest of a RAM image, independent of the order in which its pages come, and of the page size
+ * of the host: a snapshot may be restored on another one.
+ */
 #ifndef UMIG_DIGEST_H
 #define UMIG_DIGEST_H
 
@@ -7,11 +10,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* Bytes. Every page size is a multiple of it; the largest, 64 KiB, has 16 units. */
+#define DIGEST_UNIT	4096ULL
+
 /**
  * struct digest - counts and sum of a RAM image
- * @nr_zero: pages that are all zeros; they add nothing to @sum
+ * @nr_zero: units (DIGEST_UNIT) that are all zeros; they add nothing to @sum
  * @nr_data: all others
- * @sum: sum modulo 2^64 of XXH64(page, 4096, index of the page in the image)
+ * @sum: sum modulo 2^64 of XXH64(unit, 4096, index of the unit in the image)
  */
 struct digest {
 	uint64_t nr_zero;
@@ -26,7 +32,7 @@ static inline bool digest_equals(const struct digest *a, const struct digest *b)
 }
 
 bool digest_page_is_zero(const void *page);
-uint64_t digest_page(const void *page, uint64_t index);
+void digest_add(struct digest *out, const uint8_t *data, uint64_t length, uint64_t offset);
 int digest_file(int fd, uint64_t size, const _Atomic bool *stop, struct digest *out);
 
 #endif

@@ -16,7 +16,7 @@
  *
  * Each room has a header of its own name that lists its nouns. Those of this room:
  *
- *   lib.h       exit codes, the page size, the clock
+ *   lib.h       exit codes, the clock;  page_size: of this host
  *   options     a command line, read by a table
  *   log         messages for people, JSON lines for programs
  *   json_file   a JSON file, written as a whole
@@ -36,7 +36,6 @@
 #include <time.h>
 
 #define UMIG_VERSION	"0.1"
-#define UMIG_PAGE_SIZE	4096ULL
 
 #define ARRAY_SIZE(array)	(sizeof(array) / sizeof((array)[0]))
 
@@ -86,6 +85,10 @@ static inline int poll_ms(uint64_t then, uint64_t now, int max_ms)
 {
 	return then <= now ? 0 : (int)min_u64((then - now) / NS_PER_MS + 1, (uint64_t)max_ms);
 }
+
+/* Bytes: of this host, and so of every region on it. Set before main() (page_size.c). */
+extern uint64_t umig_page_size;
+#define UMIG_PAGE_SIZE	umig_page_size
 
 int signal_fd_open(void);
 bool fd_is_readable(int fd);

@@ -172,12 +172,29 @@ int incoming_find_region(struct incoming *in)
 	return 0;
 }
 
+/*
+ * A sender numbers its own pages (DIRTY, HOLES), so both hosts need the same. Return: 0 or
+ * -EOPNOTSUPP, having said why.
+ */
+int incoming_check_page_size(struct incoming *in, const struct guest *guest)
+{
+	if (guest->page_size == UMIG_PAGE_SIZE)
+		return 0;
+	incoming_refuse(in,
+			"the source's host has pages of %" PRIu64 " bytes, the destination's of %"
+			PRIu64 "; give both one page size, or use 'umig snapshot' and 'restore'",
+			guest->page_size, UMIG_PAGE_SIZE);
+	return -EOPNOTSUPP;
+}
+
 /* Does the guest fit into this QEMU? Return: 0 or -EOPNOTSUPP, having said why. */
 int incoming_check_guest(struct incoming *in, const struct guest *guest)
 {
-	if (guest->page_size != UMIG_PAGE_SIZE) {
-		incoming_refuse(in, "pages of %" PRIu64 " bytes on the source, %llu here",
-				guest->page_size, UMIG_PAGE_SIZE);
+	if (guest->ram_size % UMIG_PAGE_SIZE) {
+		incoming_refuse(in, "the guest's RAM has %" PRIu64
+				    " bytes, which are no whole pages of this host's %" PRIu64
+				    " bytes; it needs a host with smaller pages",
+				guest->ram_size, UMIG_PAGE_SIZE);
 		return -EOPNOTSUPP;
 	}
 	if (guest->ram_size != in->ram.size) {

@@ -74,6 +74,7 @@ void incoming_init(struct incoming *in);
 int incoming_open(struct incoming *in);
 int incoming_check(struct incoming *in);
 int incoming_find_region(struct incoming *in);
+int incoming_check_page_size(struct incoming *in, const struct guest *guest);
 int incoming_check_guest(struct incoming *in, const struct guest *guest);
 int incoming_attach(struct incoming *in, const char *uri);
 int incoming_wait_source(struct incoming *in);

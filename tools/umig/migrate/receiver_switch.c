@@ -229,7 +229,9 @@ int receiver_switch_over(struct receiver *r)
 	if (ret)
 		return ret;
 	receiver_set_guest(r);
-	ret = incoming_check_guest(&r->in, &r->guest);
+	ret = incoming_check_page_size(&r->in, &r->guest);
+	if (!ret)
+		ret = incoming_check_guest(&r->in, &r->guest);
 	if (!ret)
 		ret = receiver_attach(r);
 	if (ret)

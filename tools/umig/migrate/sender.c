@@ -31,8 +31,8 @@ static void sender_report(struct sender *s)
 	double seconds = ms_since(s->started_ns) / 1e3;
 
 	log_info("%.1f s: moved; downtime %.1f ms (of that, the receiver's part %.1f ms), %" PRIu64
-		 " pages: %" PRIu64 " with data, %" PRIu64 " zero, %" PRIu64 " by demand; "
-		 "digest agreed",
+		 " pages of 4 KiB: %" PRIu64 " with data, %" PRIu64 " zero; %" PRIu64
+		 " of the host by demand; digest agreed",
 		 seconds, s->downtime_ms, s->resume_ms, s->digest.nr_data + s->digest.nr_zero,
 		 s->digest.nr_data, s->digest.nr_zero, s->demand);
 	if (s->json)

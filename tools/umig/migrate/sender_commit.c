@@ -64,7 +64,7 @@ static int sender_end(struct sender *s)
 		return s->digest_error;
 	}
 	msg.digest = s->digest;
-	msg.total = s->out.ram.size / UMIG_PAGE_SIZE;
+	msg.total = s->out.ram.size / DIGEST_UNIT;
 	return link_send(&s->link, &msg);
 }
 

@@ -267,7 +267,7 @@ static void snapshot_report(struct snapshotter *sn, double paused_ms)
 {
 	const struct digest *d = &sn->meta.digest;
 
-	log_info("%s: %" PRIu64 " pages with data, %" PRIu64 " zero; "
+	log_info("%s: %" PRIu64 " pages of 4 KiB with data, %" PRIu64 " zero; "
 		 "the guest stood still for %.1f ms, %" PRIu64 " pages were copied again",
 		 sn->dir, d->nr_data, d->nr_zero, paused_ms, sn->nr_dirty);
 	if (sn->json)

@@ -60,9 +60,9 @@ int snapshot_load(const char *dir, struct snapshot *s)
 			"state_digest", &state, "zero_pages", &zero, "data_pages", &data,
 			"digest", &sum) ||
 	    version != SNAPSHOT_VERSION || strlen(ram_id) >= sizeof(s->guest.ram_id) ||
-	    ram_size <= 0 ||
-	    page_size != UMIG_PAGE_SIZE || ram_size % page_size || state_bytes < 0 || zero < 0 ||
-	    data < 0 || zero + data != ram_size / page_size) {
+	    ram_size <= 0 || page_size < 1 || ram_size % page_size || state_bytes < 0 ||
+	    zero < 0 || data < 0 || ram_size % (json_int_t)DIGEST_UNIT ||
+	    zero > INT64_MAX - data || zero + data != ram_size / (json_int_t)DIGEST_UNIT) {
 		log_error("%s is not what umig writes into a snapshot; nothing was restored", path);
 		json_decref(o);
 		return -EINVAL;

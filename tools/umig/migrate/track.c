@@ -406,7 +406,7 @@ static int track_by_read(struct track *t, const struct track_map *map, uint64_t 
 
 /**
  * track_dirty - the pages written to since track_clear()
- * @bitmap: (size / 4096 + 63) / 64 words; bits are set, none is cleared
+ * @bitmap: (size / page size + 63) / 64 words; bits are set, none is cleared
  * @nr_dirty: how many bits are set in it afterwards
  *
  * Return: 0, or -errno (-ESRCH the VMM is gone).

@@ -25,12 +25,12 @@
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 
-#define PAGE	4096ULL
 /* How much one extents call looks at; nbdkit asks again for the rest. */
 #define SCAN	(64ULL << 20)
 #define BLOCK	(256ULL << 10)
 
 /* Set once before the first connection. */
+static uint64_t page_size;
 static char *file_path;
 static int file_fd = -1;
 static int64_t file_size;
@@ -83,6 +83,7 @@ static int umig_get_ready(void)
 {
 	struct stat st;
 
+	page_size = (uint64_t)sysconf(_SC_PAGESIZE);
 	if (is_memory)
 		return 0;
 	file_fd = open(file_path, O_RDONLY | O_CLOEXEC);
@@ -175,7 +176,7 @@ static int umig_pread(void *handle, void *buf, uint32_t count, uint64_t offset, 
 /* Return: data to look at, in the mapping or read into @buf; NULL: an error. */
 static const uint8_t *umig_look(uint8_t *buf, uint64_t count, uint64_t offset)
 {
-	uint64_t ahead = offset % PAGE;
+	uint64_t ahead = offset % page_size;
 
 	/* The kernel can say that all of it is mapped (since 5.14). */
 	if (file_map != MAP_FAILED &&
@@ -201,7 +202,7 @@ static int umig_scan_data(struct nbdkit_extents *extents, uint8_t *buf, uint64_t
 	for (at = offset; at < end; at += length) {
 		int zero;
 
-		length = PAGE - at % PAGE;
+		length = page_size - at % page_size;
 		if (length > end - at)
 			length = end - at;
 		zero = page_is_zero(data + (at - offset), length);

@@ -6,6 +6,7 @@
  * UMIG_FAKE_FILE    where filled pages go (created; its size is UMIG_FAKE_SIZE)
  * UMIG_FAKE_MAP     one byte for each page: how often it was installed. Survives umig, as a region
  *                   survives its helper. Byte [pages] is 1 when converted, 2 when dead.
+ * UMIG_FAKE_PAGE_SIZE  of this host; without it, the real one
  * UMIG_FAKE_SIZE    bytes, UMIG_FAKE_OFFSET  offset in the image (0), UMIG_FAKE_PID  owner
  * UMIG_FAKE_VCPUS   threads that fault on random missing pages until all are present
  * UMIG_FAKE_STEP    they go through the pages in order instead, from the middle once round; the
@@ -51,6 +52,11 @@ static uint64_t fake_env(const char *name, uint64_t fallback)
 	const char *text = getenv(name);
 
 	return text ? strtoull(text, NULL, 0) : fallback;
+}
+
+__attribute__((constructor)) static void fake_page_size(void)
+{
+	umig_page_size = fake_env("UMIG_FAKE_PAGE_SIZE", umig_page_size);
 }
 
 const char *dev_path(void)
@@ -215,7 +221,7 @@ static int fake_check(uint64_t offset, uint64_t length)
 
 static int fake_install(uint64_t offset, uint64_t length, const uint8_t *data)
 {
-	static const uint8_t zero[UMIG_PAGE_SIZE];
+	static const uint8_t zero[64 << 10];
 	uint64_t at;
 	int ret = fake_check(offset, length);
 

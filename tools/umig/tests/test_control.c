@@ -158,6 +158,8 @@ int main(void)
 	   "message.duplicate_keys_are_refused");
 	ok(decode("{\"type\":\"hello\",\"version\":2}") == -EPROTONOSUPPORT,
 	   "hello.other_version_is_told_apart");
+	ok(decode("{\"type\":\"hello\",\"version\":1}") == -EPROTONOSUPPORT,
+	   "hello.without_a_page_size_is_told_apart");
 	ok(decode("{\"type\":\"done\",\"present\":-1,\"total\":1}") == -EPROTO,
 	   "number.negative_is_refused");
 	ok(decode("{\"type\":\"done\",\"present\":1.0,\"total\":1}") == -EPROTO,

@@ -80,27 +80,40 @@ static void fill_wake(struct transfer *t, struct region *r)
 		eventfd_write(t->done_fd, 1);
 }
 
-/* What a page adds to the digest. */
-static uint64_t fill_sum(struct region *r, uint64_t page, const uint8_t *data)
+/* Takes a page into the digest. */
+static void fill_add(struct region *r, uint64_t page, const uint8_t *data, struct digest *d)
 {
-	uint64_t sum = digest_page(data, region_first_page(r) + page);
+	struct digest one = { 0 };
 
+	digest_add(&one, data, UMIG_PAGE_SIZE, region_page_offset(r, page));
 	if (r->sum) {
-		r->sum[page] = sum;
-		atomic_fetch_or(&r->data[page / 64], 1ULL << (page % 64));
+		r->sum[page] = one.sum;
+		r->nr_data[page] = (uint8_t)one.nr_data;
 	}
-	return sum;
+	d->sum += one.sum;
+	d->nr_data += one.nr_data;
+	d->nr_zero += one.nr_zero;
 }
 
 static void fill_digest(struct transfer *t, struct region *r, const struct run *run,
 			const uint8_t *data)
 {
-	uint64_t sum = 0, i;
+	struct digest d = { 0 };
+	uint64_t i;
 
-	for (i = 0; i < run->nr && !t->no_digest; i++)
-		sum += fill_sum(r, run->first + i, data + i * UMIG_PAGE_SIZE);
-	atomic_fetch_add(&t->digest_sum, sum);
-	atomic_fetch_add(&t->digest_data, run->nr);
+	if (t->no_digest)
+		return;
+	for (i = 0; i < run->nr; i++)
+		fill_add(r, run->first + i, data + i * UMIG_PAGE_SIZE, &d);
+	atomic_fetch_add(&t->digest_sum, d.sum);
+	atomic_fetch_add(&t->digest_data, d.nr_data);
+	atomic_fetch_add(&t->digest_zero, d.nr_zero);
+}
+
+/* The same for pages of zeros */
+static void fill_digest_zeros(struct transfer *t, uint64_t nr)
+{
+	atomic_fetch_add(&t->digest_zero, nr * (UMIG_PAGE_SIZE / DIGEST_UNIT));
 }
 
 static int fill_run(struct transfer *t, struct region *r, const struct run *run,
@@ -136,7 +149,7 @@ static int fill_run(struct transfer *t, struct region *r, const struct run *run,
 
 	/* After the fill: a waiting guest goes first. */
 	if (run->zero)
-		atomic_fetch_add(&t->digest_zero, run->nr);
+		fill_digest_zeros(t, run->nr);
 	else if (!run->placed)
 		fill_digest(t, r, run, data);
 	atomic_fetch_add(&t->pages[run->zero && kind != FILL_DEMAND ? FILL_ZERO : kind], run->nr);
@@ -266,7 +279,7 @@ static int zero_flush(struct transfer *t, struct region *r, struct postcopy_rang
 				    length);
 		pages += length;
 	}
-	atomic_fetch_add(&t->digest_zero, pages);
+	fill_digest_zeros(t, pages);
 	atomic_fetch_add(&t->pages[FILL_ZERO], pages);
 	fill_wake(t, r);
 	return 0;

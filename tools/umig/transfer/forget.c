@@ -27,9 +27,9 @@ int forget_prepare(struct transfer *t)
 
 		if (!r->sum)
 			r->sum = calloc(r->set.nr_pages, sizeof(*r->sum));
-		if (!r->data)
-			r->data = calloc(r->set.nr_words, sizeof(*r->data));
-		if (!r->sum || !r->data)
+		if (!r->nr_data)
+			r->nr_data = calloc(r->set.nr_pages, sizeof(*r->nr_data));
+		if (!r->sum || !r->nr_data)
 			return -ENOMEM;
 	}
 	return 0;
@@ -38,7 +38,7 @@ int forget_prepare(struct transfer *t)
 /* After forget_prepare(): is the page present, and not as zeros? */
 bool forget_is_data(const struct region *r, uint64_t page)
 {
-	return atomic_load(&r->data[page / 64]) & (1ULL << (page % 64));
+	return r->nr_data[page];
 }
 
 /**
@@ -62,16 +62,14 @@ int forget_pages(struct transfer *t, struct region *r, const struct postcopy_ran
 		uint64_t end = page + ranges[i].length / UMIG_PAGE_SIZE;
 
 		for (; page < end; page++) {
-			uint64_t bit = 1ULL << (page % 64);
-
 			if (!pageset_is_present(&r->set, page))
 				continue;
-			if (atomic_fetch_and(&r->data[page / 64], ~bit) & bit) {
+			if (r->nr_data[page])
 				atomic_fetch_sub(&t->digest_sum, r->sum[page]);
-				atomic_fetch_sub(&t->digest_data, 1);
-			} else {
-				atomic_fetch_sub(&t->digest_zero, 1);
-			}
+			atomic_fetch_sub(&t->digest_data, r->nr_data[page]);
+			atomic_fetch_sub(&t->digest_zero,
+					 UMIG_PAGE_SIZE / DIGEST_UNIT - r->nr_data[page]);
+			r->nr_data[page] = 0;
 			pageset_forget(&r->set, page);
 		}
 	}

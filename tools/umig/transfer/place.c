@@ -27,7 +27,8 @@
 #include "transfer/fill.h"
 #include "transfer/place.h"
 
-#define HUGE_PAGE	(2ULL << 20)
+/* What one page of page table entries maps: 2 MiB, or 32 MiB with pages of 16 KiB. */
+#define HUGE_PAGE	(UMIG_PAGE_SIZE / sizeof(uint64_t) * UMIG_PAGE_SIZE)
 
 static uint8_t *place_address(const struct region *r, uint64_t page)
 {
@@ -60,7 +61,7 @@ static int place_map_pages(struct region *r, uint64_t page, uint64_t nr)
 
 	if (!dev_map(r->helper, r->offset + page * UMIG_PAGE_SIZE, length, memory))
 		return -errno;
-	/* One fault for 512 pages if the kernel has a huge page. */
+	/* One fault for all of them if the kernel has a huge page. */
 	madvise(memory, length, MADV_HUGEPAGE);
 	return 0;
 }

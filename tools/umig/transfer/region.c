@@ -85,7 +85,7 @@ void region_detach(struct region *r)
 	pageset_destroy(&r->set);
 	free(r->chunk);
 	free(r->sum);
-	free((void *)r->data);
+	free(r->nr_data);
 	if (r->helper >= 0)
 		dev_detach(r->helper);
 }

@@ -26,12 +26,13 @@
  * @set: which pages are missing, claimed, assigned
  * @chunk: for each CHUNK_PAGES, whether a query is in flight, and how many of its pages from the
  *	start on are known to be data or have been zeroed. Under the transfer's lock.
- * @data, @sum: which pages had data, and what each added to the digest (forget.c); NULL: not kept
+ * @nr_data, @sum: what each page has added to the digest (forget.c): how many units with data,
+ *	and their sum, which counts only if there are any. Written by who has claimed the page.
+ *	NULL: not kept
  * @fault, @nr_faults: the pages of the last faults, and how many there have been (order.c). Under
  *	the transfer's lock.
  */
 struct region {
-	_Atomic uint64_t *data;
 	uint64_t id;
 	uint64_t offset;
 	uint64_t length;
@@ -39,6 +40,7 @@ struct region {
 	uint8_t *memory;
 	struct pageset set;
 	uint32_t *chunk;
+	uint8_t *nr_data;
 	uint64_t *sum;
 	uint64_t fault[RECENT_FAULTS];
 	uint64_t nr_faults;

@@ -302,12 +302,14 @@ bool transfer_agrees(const struct transfer *t, const struct digest *want, char *
 	struct digest got;
 
 	transfer_digest(t, &got);
-	if (want->nr_zero + want->nr_data == transfer_total_pages(t) &&
+	if (want->nr_zero + want->nr_data ==
+		    transfer_total_pages(t) * (UMIG_PAGE_SIZE / DIGEST_UNIT) &&
 	    (!t->whole_view || digest_equals(&got, want)))
 		return true;
 	snprintf(why, size, "the contents differ: %" PRIu64 " data and %" PRIu64
-		 " zero pages with digest %016" PRIx64 " came instead of %" PRIu64 ", %" PRIu64
-		 " and %016" PRIx64 "; nothing is converted, keep both sides for inspection",
+		 " zero pages of 4 KiB, digest %016" PRIx64 ", came instead of %" PRIu64
+		 ", %" PRIu64 " and %016" PRIx64
+		 "; nothing is converted, keep both sides for inspection",
 		 got.nr_data, got.nr_zero, got.sum, want->nr_data, want->nr_zero, want->sum);
 	return false;
 }

@@ -90,24 +90,34 @@ int working_set_save(const struct working_set *ws, const char *path, uint64_t nr
 	return ret;
 }
 
-/* Return: 0, or -EINVAL if working_set_save() would not write this for such an image. */
+/*
+ * The host that has recorded it may have had other pages: then the pages of this host that have a
+ * touched page in them are read first.
+ *
+ * Return: 0, or -EINVAL if working_set_save() would not write this for such an image.
+ */
 static int working_set_parse(struct working_set *ws, json_t *o, uint64_t nr_pages)
 {
 	json_int_t page_size, pages, first, nr;
+	uint64_t from, end;
 	json_t *runs, *run;
 	int version, ret = 0;
 	size_t i;
 
 	if (json_unpack(o, "{s:i, s:I, s:I, s:o}", "umig_working_set", &version, "page_size",
 			&page_size, "pages", &pages, "runs", &runs) ||
-	    version != WORKING_SET_VERSION || page_size != UMIG_PAGE_SIZE ||
-	    pages != (json_int_t)nr_pages || !json_is_array(runs))
+	    version != WORKING_SET_VERSION || page_size < 1 || pages < 1 ||
+	    (uint64_t)pages > UINT64_MAX / (uint64_t)page_size ||
+	    (uint64_t)pages * (uint64_t)page_size != nr_pages * UMIG_PAGE_SIZE ||
+	    !json_is_array(runs))
 		return -EINVAL;
 	json_array_foreach(runs, i, run) {
 		if (json_unpack(run, "[I, I!]", &first, &nr) || first < 0 || nr < 1 ||
 		    first >= pages || nr > pages - first)
 			return -EINVAL;
-		ret = working_set_append(ws, (uint64_t)first, (uint64_t)nr);
+		from = (uint64_t)first * (uint64_t)page_size / UMIG_PAGE_SIZE;
+		end = ((uint64_t)(first + nr) * (uint64_t)page_size - 1) / UMIG_PAGE_SIZE + 1;
+		ret = working_set_append(ws, from, end - from);
 		if (ret)
 			break;
 	}

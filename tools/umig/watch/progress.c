@@ -152,9 +152,10 @@ void progress_show(struct progress *p, struct transfer *t)
 		return;
 	if (p->json) {
 		progress_faults(p, t);
-		log_json(json_pack("{s:s, s:f, s:I, s:I, s:f, s:I, s:I, s:I}",
+		log_json(json_pack("{s:s, s:f, s:I, s:I, s:I, s:f, s:I, s:I, s:I}",
 				   "event", "progress", "seconds",
 					      (double)(now_ns() - p->started_ns) / 1e9,
+					      "page_size", (json_int_t)UMIG_PAGE_SIZE,
 					      "present_pages", (json_int_t)present,
 					      "total_pages", (json_int_t)total,
 					      "mib_per_s", p->rate,

@@ -177,7 +177,8 @@ static int decode_hello(json_t *o, struct control_message *msg)
 
 	if (get_u64(o, "version", INT32_MAX, &version))
 		return -EPROTO;
-	if (version != CONTROL_VERSION)
+	/* Whoever does not say which pages it numbers cannot be told from a host with others. */
+	if (version != CONTROL_VERSION || !json_object_get(o, "page_size"))
 		return -EPROTONOSUPPORT;
 	if (get_text(o, "id", msg->id, sizeof(msg->id)) || strlen(msg->id) != 32)
 		return -EPROTO;
@@ -214,7 +215,7 @@ static int decode_error(json_t *o, struct control_message *msg)
 
 static int decode_fields(json_t *o, struct control_message *msg)
 {
-	const uint64_t max_pages = CONTROL_MAX_RAM / UMIG_PAGE_SIZE;
+	const uint64_t max_pages = CONTROL_MAX_RAM / DIGEST_UNIT;
 	json_t *ms;
 
 	switch (msg->type) {
@@ -256,7 +257,7 @@ static int decode_fields(json_t *o, struct control_message *msg)
  * control_decode - the message in a frame's body
  *
  * Return: 0; -EPROTO if it is not a message with all its members in range; -EPROTONOSUPPORT for a
- * HELLO of another version.
+ * HELLO of another version, or without a page size.
  */
 int control_decode(const uint8_t *body, size_t length, struct control_message *msg)
 {

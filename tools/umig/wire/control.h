@@ -95,7 +95,7 @@ enum control_error {
  * @bytes, @sum: STATE_END: how many bytes of device state and their XXH64 digest
  * @present, @total: PROGRESS, DONE: pages
  * @demand: PROGRESS: pages by demand
- * @digest, @total: END
+ * @digest, @total: END, in units of the digest
  * @resume_ms: RESUMED: from LOADED's last byte to the running guest, the receiver's part
  * @error, @text: ERROR
  */
