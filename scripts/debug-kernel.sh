@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Builds a small kernel for tests out of Debian's linux-source-6.12, outside this tree. Prints
-# the directory that has its bzImage and is the kernel tree for modules.
+# the directory that has its image and is the kernel tree for modules.
 #
-# usage: debug-kernel.sh debug|kcsan
+# usage: [ARCH=arm64] debug-kernel.sh debug|kcsan
 #	debug	KASAN, UBSAN, lockdep, DEBUG_VM, PAGE_TABLE_CHECK, kmemleak, fault
 #		injection, gcov (for the module only)
 #	kcsan	KCSAN, which cannot be combined with KASAN
@@ -25,22 +25,35 @@ debug|kcsan) ;;
 	;;
 esac
 
+# shellcheck source=scripts/arch.sh
+. ./arch.sh
+case $arch in
+x86) make=(make ARCH=x86_64) image=bzImage ;;
+arm64) make=(make ARCH=arm64) image=Image ;;
+esac
+compiler=gcc
+if [ "$foreign" ]; then
+	compiler=aarch64-linux-gnu-gcc
+	make+=(CROSS_COMPILE=aarch64-linux-gnu-)
+fi
+
 tar=/usr/src/linux-source-6.12.tar.xz
-cache=${POSTCOPY_CACHE:-$HOME/.cache/postcopy}
 [ -e "$tar" ] || {
 	echo "debug-kernel.sh: no $tar: run scripts/setup.sh" >&2
 	exit 1
 }
 
+fragments=(kernel-config/base.config "kernel-config/$arch.config" "kernel-config/$name.config")
 source_id=$(stat -c '%s-%Y' "$tar")
 key=$({
 	echo "$source_id"
-	gcc --version | head -n 1
+	"$compiler" --version | head -n 1
 	# A change of a comment is no reason for a new build.
-	sed '/^#/d; /^$/d' kernel-config/base.config "kernel-config/$name.config"
+	sed '/^#/d; /^$/d' "${fragments[@]}"
 } | sha256sum | cut -c 1-12)
 source=$cache/source-6.12-$source_id
-build=$cache/kernel-$name-$key
+builds=$cache${foreign:+/$arch}
+build=$builds/kernel-$name-$key
 
 if [ -e "$build/complete" ]; then
 	echo "$build"
@@ -48,7 +61,7 @@ if [ -e "$build/complete" ]; then
 fi
 
 # One at a time: two would write to the same directory.
-mkdir -p "$cache"
+mkdir -p "$builds"
 exec 9> "$cache/debug-kernel.lock"
 flock 9
 
@@ -63,13 +76,13 @@ if [ ! -e "$source/complete" ]; then
 fi
 
 if [ ! -e "$build/complete" ]; then
-	echo "debug-kernel.sh: building the $name kernel in $build" >&2
-	find "$cache" -maxdepth 1 -name "kernel-$name-*" -exec rm -rf {} +
+	echo "debug-kernel.sh: building the $name kernel for $arch in $build" >&2
+	find "$builds" -maxdepth 1 -name "kernel-$name-*" -exec rm -rf {} +
 	mkdir -p "$build"
-	cat kernel-config/base.config "kernel-config/$name.config" > "$build/fragment"
+	cat "${fragments[@]}" > "$build/fragment"
 	echo "CONFIG_LOCALVERSION=\"-$name\"" >> "$build/fragment"
 	{
-		make -C "$source" O="$build" ARCH=x86_64 \
+		"${make[@]}" -C "$source" O="$build" \
 			KCONFIG_ALLCONFIG="$build/fragment" allnoconfig
 		# No test would notice an option that a dependency has switched off.
 		while IFS= read -r line; do
@@ -82,7 +95,7 @@ if [ ! -e "$build/complete" ]; then
 			cat "$build/unmet"
 			exit 1
 		fi
-		make -C "$source" O="$build" ARCH=x86_64 -j "$(nproc)" bzImage modules
+		"${make[@]}" -C "$source" O="$build" -j "$(nproc)" "$image" modules
 	} > "$build/log" 2>&1 || {
 		tail -n 30 "$build/log" >&2
 		echo "debug-kernel.sh: the $name kernel does not build, see $build/log" >&2

@@ -88,9 +88,12 @@ fi
 case $1 in
 debug|kcsan)
 	dir=$("$(dirname "$0")/debug-kernel.sh" "$1") || exit
-	image=$dir/arch/x86/boot/bzImage
+	case $arch in
+	x86) image=$dir/arch/x86/boot/bzImage ;;
+	arm64) image=$dir/arch/arm64/boot/Image ;;
+	esac
 	case $2 in
-	release) image_release "$image" ;;
+	release) cat "$dir/include/config/kernel.release" ;;
 	build) echo "$dir" ;;
 	image) echo "$image" ;;
 	root) die "the $1 kernel has no modules" ;;
