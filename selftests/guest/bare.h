@@ -41,6 +41,7 @@ extern struct exceptions {
 	uint16_t limit;
 	uint64_t base;
 } __attribute__((packed)) exceptions;
+extern uint64_t segments[];
 /* 32 of 16 bytes */
 extern const char exception_entries[];
 /* Where the others start */

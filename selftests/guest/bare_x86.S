@@ -9,6 +9,8 @@
 #define CODE32		0x08
 #define CODE64		0x10
 #define DATA		0x18
+#define TASK		0x20		/* of the first processor; 16 bytes for each */
+#define SEGMENTS_SIZE	(TASK + MAX_CPUS * 16)
 
 /* Of a page table entry: present, writable; and a page of 2 MiB */
 #define TABLE		0x3
@@ -61,12 +63,19 @@ long_mode:
 	leaq	stacks(%rax), %rsp
 	testl	%edi, %edi
 	jz	1f
-	lidt	exceptions
+	call	2f
 	call	cpu_run
 1:	call	prepare_exceptions
-	lidt	exceptions
+	xorl	%edi, %edi
+	call	2f
 	movl	%ebp, %edi
 	call	machine_run
+2:	lidt	exceptions
+	movl	%edi, %eax
+	shll	$4, %eax
+	addl	$TASK, %eax
+	ltr	%ax
+	ret
 
 	/*
 	 * Where the other processors begin: in 16-bit mode. cpus_start() copies it to an
@@ -83,7 +92,7 @@ trampoline:
 	movl	%eax, %cr0
 	ljmpl	$CODE32, $join
 trampoline_descriptors:
-	.word	4 * 8 - 1
+	.word	SEGMENTS_SIZE - 1
 	.long	segments
 trampoline_end:
 
@@ -118,18 +127,22 @@ exception_common:
 	.global	trampoline_length
 trampoline_length:
 	.long	trampoline_end - trampoline
+descriptors:
+	.word	SEGMENTS_SIZE - 1
+	.quad	segments
+
+	/* What follows the processor marks when it uses it. */
+	.data
 	.balign	8
+	.global	segments
 segments:
 	.quad	0
 	.quad	0x00cf9b000000ffff	/* CODE32 */
 	.quad	0x00af9b000000ffff	/* CODE64 */
 	.quad	0x00cf93000000ffff	/* DATA */
-descriptors:
-	.word	4 * 8 - 1
-	.quad	segments
+	.fill	2 * MAX_CPUS, 8, 0	/* TASK: prepare_exceptions() */
 
-	/* 4 GiB, one to one; the processor marks what it has used */
-	.data
+	/* 4 GiB, one to one */
 	.balign	4096
 top_table:
 	.quad	third_table + TABLE

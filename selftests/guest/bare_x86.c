@@ -21,7 +21,9 @@
 #define KVM_MSR_CLOCK		0x4b564d01
 
 #define CODE64			0x10
-#define INTERRUPT_GATE		0x8e00
+#define TASK_INDEX		4	/* see bare_x86.S */
+#define INTERRUPT_GATE		0x8e01	/* with the first stack of struct task */
+#define TASK_SEGMENT		(0x89ULL << 40)
 
 /* What a PVH kernel is started with; the rest is of no use here. */
 struct start_info {
@@ -42,6 +44,13 @@ struct gate {
 	uint16_t low, segment, type, middle;
 	uint32_t high, unused;
 };
+
+/* Of a processor: which stacks it takes for exceptions */
+struct task {
+	uint32_t unused;
+	uint64_t unused_stacks[4], stacks[7], unused_too;
+	uint32_t ports;
+} __attribute__((packed));
 
 struct exceptions exceptions;
 
@@ -141,9 +150,26 @@ unsigned int cpus_start(void)
 	return nr;
 }
 
+/*
+ * Each processor has a stack for exceptions alone. So it can tell of a stack pointer that is wrong,
+ * as it is after a fault of the emulator (spoilt_vcpu in emulator.sh), and QEMU need not reset it.
+ */
 void prepare_exceptions(void)
 {
+	static char stacks[MAX_CPUS][1024] __attribute__((aligned(16)));
+	static struct task tasks[MAX_CPUS];
 	static struct gate gates[32];
+
+	for (unsigned int i = 0; i < MAX_CPUS; i++) {
+		uint64_t *segment = &segments[TASK_INDEX + 2 * i];
+		uintptr_t task = (uintptr_t)&tasks[i];
+
+		tasks[i].stacks[0] = (uintptr_t)stacks[i] + sizeof(stacks[i]);
+		tasks[i].ports = sizeof(tasks[i]) << 16;
+		segment[0] = TASK_SEGMENT | (sizeof(tasks[i]) - 1) | (task & 0xffffff) << 16 |
+			     (task >> 24 & 0xff) << 56;
+		segment[1] = task >> 32;
+	}
 
 	for (unsigned int i = 0; i < 32; i++) {
 		uintptr_t entry = (uintptr_t)exception_entries + i * 16;

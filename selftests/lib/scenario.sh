@@ -61,8 +61,12 @@ examine_failure()
 		tail -n 3 "$tmp/$name.log"
 		qmp "$name" query-status
 		# QEMU prints them itself when KVM gives up a vCPU. Then it may not answer: it shows
-		# the code as well, and waits for the page.
-		{ registers "$name"; grep RIP= "$tmp/$name.log"; } | tee "$tmp/registers"
+		# the code as well, and waits for the page. A guest without Linux reports exceptions.
+		{
+			registers "$name"
+			grep RIP= "$tmp/$name.log"
+			grep exception "$tmp/$name.serial"
+		} | tee "$tmp/registers"
 		show_threads "${!pid}"
 		# A guest with a disk loads modules, so there the registers are no evidence.
 		if [ ! "${guest_options-}" ] && [ ! "$failed" ] &&

@@ -30,7 +30,8 @@
 #		"corrupted stack end"). If the module is in the trace, the module is to blame.
 # spoilt_vcpu	The same moment, the other way round: an interrupt in the middle of VMRUN, and TCG
 #		stores registers of the host as those of the guest. The guest then runs at an address
-#		of kvm_amd.ko. Guests that load no modules have no code there.
+#		of kvm_amd.ko. Guests that load no modules have no code there. A guest without an operating
+#		system reports an exception at that address.
 # triple_fault	A vCPU of the VM meets three faults in a row while guests run. QEMU's log of resets
 #		says so; the kernel has no time to say anything.
 # silent	The VM ends while guests run in it, and neither kernel nor QEMU says why. In a VM with
@@ -129,10 +130,10 @@ emulator_complaint_fault()
 }
 
 # emulator_registers_fault FILE - the same, of the registers of a guest that loads no modules, as
-# QEMU's "info registers -a" prints them
+# QEMU's "info registers -a" prints them, or of the exception it has reported
 emulator_registers_fault()
 {
-	grep -q 'RIP=ffffffffc' "$1" && echo spoilt_vcpu
+	grep -qE 'RIP=ffffffffc|exception .* at 0xffffffffc' "$1" && echo spoilt_vcpu
 }
 
 # emulator_fault DIR QEMU-STATUS TIMED-OUT - prints the fault of which the VM with this --out
