@@ -71,7 +71,8 @@ help: ## this list
 
 .PHONY: kernels
 kernels: ## the kernels that the module is built and tested for
-	@awk '!/^#/ { k = $$1; d = $$2; $$1 = $$2 = ""; print "Linux " k ", built with Debian " d ", on" $$0 }' scripts/kernels
+	@awk '!/^#/ { on = $$3 == "-" ? "for debugging" : "on " $$3 ($$4 ? " and " $$4 : ""); \
+		print "Linux " $$1 ", built with Debian " $$2 ", " on }' scripts/kernels
 
 ifneq ($(enter),)
 .PHONY: modules umig selftests

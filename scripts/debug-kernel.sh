@@ -4,9 +4,10 @@
 # Builds a small kernel for tests out of Debian's linux-source-6.12, outside this tree. Prints
 # the directory that has its image and is the kernel tree for modules.
 #
-# usage: [ARCH=arm64] debug-kernel.sh debug|kcsan
+# usage: [ARCH=arm64] debug-kernel.sh debug|debug-7.3|kcsan
 #	debug	KASAN, UBSAN, lockdep, DEBUG_VM, PAGE_TABLE_CHECK, kmemleak, fault
 #		injection, gcov (for the module only)
+#	debug-7.3	the same of linux-source-7.3, built in the root of Debian 13
 #	kcsan	KCSAN, which cannot be combined with KASAN
 #
 # The configurations are in kernel-config/. The directory's name has a hash of source,
@@ -18,15 +19,17 @@ cd "$(dirname "$0")"
 
 name=${1-}
 case $name in
-debug|kcsan) ;;
+debug|kcsan) series=6.12 ;;
+debug-*) series=${name#debug-} ;;
 *)
-	echo "usage: debug-kernel.sh debug|kcsan" >&2
+	echo "usage: debug-kernel.sh debug|debug-7.3|kcsan" >&2
 	exit 2
 	;;
 esac
 
 # shellcheck source=scripts/arch.sh
 . ./arch.sh
+[ ! "$enter" ] || exec ./debian.sh scripts/debug-kernel.sh "$name"
 case $arch in
 x86) make=(make ARCH=x86_64) image=bzImage ;;
 arm64) make=(make ARCH=arm64) image=Image ;;
@@ -37,13 +40,13 @@ if [ "$foreign" ]; then
 	make+=(CROSS_COMPILE=aarch64-linux-gnu-)
 fi
 
-tar=/usr/src/linux-source-6.12.tar.xz
+tar=/usr/src/linux-source-$series.tar.xz
 [ -e "$tar" ] || {
 	echo "debug-kernel.sh: no $tar: run scripts/setup.sh" >&2
 	exit 1
 }
 
-fragments=(kernel-config/base.config "kernel-config/$arch.config" "kernel-config/$name.config")
+fragments=(kernel-config/base.config "kernel-config/$series.config" "kernel-config/$arch.config" "kernel-config/${name%-"$series"}.config")
 source_id=$(stat -c '%s-%Y' "$tar")
 key=$({
 	echo "$source_id"
@@ -51,7 +54,7 @@ key=$({
 	# A change of a comment is no reason for a new build.
 	sed '/^#/d; /^$/d' "${fragments[@]}"
 } | sha256sum | cut -c 1-12)
-source=$cache/source-6.12-$source_id
+source=$cache/source-$series-$source_id
 builds=$cache${foreign:+/$arch}
 build=$builds/kernel-$name-$key
 
@@ -77,11 +80,11 @@ fi
 
 if [ ! -e "$build/complete" ]; then
 	echo "debug-kernel.sh: building the $name kernel for $arch in $build" >&2
-	find "$builds" -maxdepth 1 -name "kernel-$name-*" -exec rm -rf {} +
+	find "$builds" -maxdepth 1 -name "kernel-$name-????????????" -exec rm -rf {} +
 	mkdir -p "$build"
 	cat "${fragments[@]}" > "$build/fragment"
 	echo "CONFIG_LOCALVERSION=\"-$name\"" >> "$build/fragment"
-	{
+	(
 		"${make[@]}" -C "$source" O="$build" \
 			KCONFIG_ALLCONFIG="$build/fragment" allnoconfig
 		# No test would notice an option that a dependency has switched off.
@@ -96,7 +99,7 @@ if [ ! -e "$build/complete" ]; then
 			exit 1
 		fi
 		"${make[@]}" -C "$source" O="$build" -j "$(nproc)" "$image" modules
-	} > "$build/log" 2>&1 || {
+	) > "$build/log" 2>&1 || {
 		tail -n 30 "$build/log" >&2
 		echo "debug-kernel.sh: the $name kernel does not build, see $build/log" >&2
 		exit 1

@@ -5,8 +5,8 @@
 #
 # usage: kernel.sh KERNEL WORD
 #	KERNEL	one of the file kernels (the newest build of that series that is
-#		here), a full release name, the path of a bzImage, or debug, kcsan:
-#		these two debug-kernel.sh builds, if that has not been done; or
+#		here), a full release name, the path of a bzImage, or debug,
+#		debug-7.3, kcsan, which debug-kernel.sh builds if need be; or
 #		guest, the oldest one that is here, for the guests of scenarios
 #	WORD	debian		the Debian release that it is built and tested with, or
 #				nothing: this machine's
@@ -86,7 +86,7 @@ if [ "$2" = debian ]; then
 fi
 
 case $1 in
-debug|kcsan)
+debug|debug-*|kcsan)
 	dir=$("$(dirname "$0")/debug-kernel.sh" "$1") || exit
 	case $arch in
 	x86) image=$dir/arch/x86/boot/bzImage ;;

@@ -54,13 +54,14 @@ headers_of()
 # wanted_packages SET... - names of packages
 #
 # linux-source has the kselftest harness, and the debug kernels are built from it, which takes bc,
-# bison, flex, libelf and libssl. In a root of debian.sh neither is needed.
+# bison, flex, libelf and libssl. A root of debian.sh uses what its machine has of 6.12.
 wanted_packages()
 {
 	for one in $series; do
 		headers_of "$one"
 	done
 	[ "${POSTCOPY_INSIDE-}" ] || echo linux-source-6.12
+	[ "$host_debian" = 12 ] || echo linux-source-7.3
 	if [ "$host_debian" = 12 ]; then
 		echo clang-14 libclang-rt-14-dev
 	else

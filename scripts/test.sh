@@ -25,7 +25,7 @@ unset DEBIAN
 . scripts/arch.sh
 
 kernels=$(scripts/kernel.sh list)
-debug_kernels="debug kcsan"
+debug_kernels="debug debug-7.3 kcsan"
 # KCSAN on an emulated processor is slow. A run of everything takes only the programs that race most.
 kcsan_names="fault helper discard convert shared stress"
 chosen=
@@ -35,7 +35,7 @@ case ${1-} in
 	kernels=
 	debug_kernels=
 	case $2 in
-	debug|kcsan) debug_kernels=$2 ;;
+	debug|debug-*|kcsan) debug_kernels=$2 ;;
 	*) kernels=$2 ;;
 	esac
 	shift 2
@@ -155,7 +155,7 @@ run_vm()
 	# run.sh ends a scenario after 300 s.
 	[ ! -e "selftests/scenarios/$part.sh" ] || limit=400
 	case $kernel in
-	debug|kcsan)
+	debug|debug-*|kcsan)
 		# kmemleak reads all of the memory. Guests need some.
 		mem=1536M
 		[ ! -e "selftests/scenarios/$part.sh" ] || mem=3G

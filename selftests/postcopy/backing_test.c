@@ -22,7 +22,6 @@
 /* The region's place in the RAM image and in the memfd */
 #define OFFSET		(1UL << 32)
 #define FILE_OFFSET	HUGE
-#define SHMEM_ENABLED	"/sys/kernel/mm/transparent_hugepage/shmem_enabled"
 
 static int make_memfd(unsigned int flags, int seals)
 {
@@ -111,7 +110,8 @@ FIXTURE_VARIANT_ADD(backing, with_large_folios)
 
 FIXTURE_SETUP(backing)
 {
-	ASSERT_EQ(0, file_write(SHMEM_ENABLED, variant->shmem_enabled));
+	if (!shmem_folios(variant->shmem_enabled))
+		SKIP(return, "no large folios in this kernel");
 	self->memfd = make_memfd(0, F_SEAL_SHRINK | F_SEAL_GROW);
 	ASSERT_LE(0, self->memfd);
 	self->direct = map_file(self->memfd, FILE_OFFSET);
@@ -128,7 +128,7 @@ FIXTURE_TEARDOWN(backing)
 	munmap(self->direct, LENGTH);
 	region_close(&self->r);
 	close(self->memfd);
-	file_write(SHMEM_ENABLED, "never");
+	shmem_folios("never");
 }
 
 TEST_F(backing, is_an_announced_feature)

@@ -679,6 +679,18 @@ int wait_child(pid_t pid, int *status)
 
 /* Files of /proc and /sys */
 
+bool has_huge_pages(void)
+{
+	return !access("/sys/kernel/mm/transparent_hugepage", F_OK);
+}
+
+bool shmem_folios(const char *word)
+{
+	if (!has_huge_pages())
+		return !strcmp(word, "never");
+	return !file_write("/sys/kernel/mm/transparent_hugepage/shmem_enabled", word);
+}
+
 int memory_collapse(void *address)
 {
 	int error = 0;

@@ -181,6 +181,10 @@ int probe_read(const volatile void *address);
 int probe_write(volatile void *address);
 
 /* A value in kB from the /proc/PID/smaps entry that holds @address, -1 if absent. */
+/* PREEMPT_RT has none, and mappings need not begin where one could. */
+bool has_huge_pages(void);
+/* Which folios shmem makes by itself: "never" or "always" large ones. False if this kernel has no such. */
+bool shmem_folios(const char *word);
 /* MADV_COLLAPSE, again while a page is in use for a moment. Returns its error. */
 int memory_collapse(void *address);
 long smaps_kb(pid_t pid, const void *address, const char *name);

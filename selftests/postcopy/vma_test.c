@@ -453,7 +453,8 @@ TEST_F(vma, split_by_mprotect_and_madvise_is_served_as_one)
 	ASSERT_EQ(0, mprotect(page_at(&self->r, 30), 10 * PAGE, PROT_NONE));
 	ASSERT_EQ(0, madvise(page_at(&self->r, 5), 50 * PAGE, MADV_DONTDUMP));
 	ASSERT_EQ(0, madvise(page_at(&self->r, 50), 2 * PAGE, MADV_DONTFORK));
-	ASSERT_EQ(0, madvise(self->r.address, 60 * PAGE, MADV_HUGEPAGE));
+	if (has_huge_pages())
+		ASSERT_EQ(0, madvise(self->r.address, 60 * PAGE, MADV_HUGEPAGE));
 	still_works(_metadata, &self->r, 8, 20);
 	ASSERT_EQ(0, pages_fill(&self->r, 0, NR_PAGES, NULL));
 	ASSERT_EQ(0, region_info(&self->r, &info));

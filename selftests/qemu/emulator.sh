@@ -95,7 +95,7 @@ emulator_kernel_arguments()
 	echo nokaslr norandmaps no_timer_check tsc=nowatchdog \
 		watchdog_thresh=30 rcupdate.rcu_cpu_stall_timeout=60
 	case $1 in
-	debug|kcsan)
+	debug|debug-*|kcsan)
 		# ACPI's tables of interrupt routes are a program of QEMU's. On these kernels it runs
 		# longer than the 30 s that ACPI gives it, twice. The MP table has the same routes.
 		echo acpi=noirq
