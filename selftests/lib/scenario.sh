@@ -24,6 +24,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
 guest_kind=${guest_kind:-bare}
 memory_mib=${MEMORY_MIB:-512}	# of each guest
 guest_mib=${GUEST_MIB:-128}	# the part of it that the guest works on
+# A try starts several processes. On an emulated machine they would take the time of the guests.
+poll=0.2
 # The source's RAM, a file
 source_ram=$tmp/source.ram
 

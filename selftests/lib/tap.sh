@@ -10,6 +10,8 @@ nr_tests=0
 failed=
 # A background process that must end after all others
 last_pid=
+# Seconds between two tries of within()
+poll=0.02
 
 # end SIGNAL PID... - sends the signal to those of the script's background processes that still run,
 # and waits for them. The number of a process that has ended may belong to a stranger by now.
@@ -99,7 +101,7 @@ within()
 	until "$@" >/dev/null 2>&1; do
 		# The command itself may have taken long, so it is tried once more.
 		[ "$SECONDS" -lt "$end" ] || { "$@" >&2; return; }
-		sleep 0.02
+		sleep "$poll"
 	done
 }
 
