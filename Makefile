@@ -101,8 +101,12 @@ selftests: ## the test programs
 endif
 
 .PHONY: test
-test: ## all tests, on both kernels in test VMs (KERNEL=, T= to choose)
+test: ## all tests, on all kernels in test VMs (KERNEL=, T= to choose)
 	@scripts/test.sh $(if $(filter command environment,$(origin KERNEL)),--kernel $(KERNEL)) $(T)
+
+.PHONY: test-all
+test-all: ## everything on every kernel and architecture, which takes hours
+	@scripts/test.sh --all
 
 .PHONY: test-debug
 test-debug: ## all test programs on the debug kernels (KASAN, lockdep ...; KCSAN)

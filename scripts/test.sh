@@ -1,12 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Builds everything for both kernels, runs the tests in a VM of each and umig's own
-# tests here, then the test programs on the debug kernels, and ends with one line of
+# Builds everything for all kernels, runs the tests in a VM of each, then the test programs
+# on the debug kernels and umig's own tests here, and ends with one line of
 # totals. On an x86 machine most scenarios run in emulated arm64 VMs: see run_arm64.
 #
-# usage: test.sh [--kernel KERNEL|--debug] [NAME]...
+# usage: test.sh [--kernel KERNEL|--debug|--all] [NAME]...
 #	--debug	only on the debug kernels, but there all test programs
+#	--all	everything on every kernel and architecture, which takes hours
 #
 # STRESS_SECONDS and SEED are passed on to selftests/postcopy/stress_test.c, ACCEL to
 # selftests/qemu/accel.sh.
@@ -14,6 +15,9 @@
 # Each part is run once. Its verdict is its TAP and its exit status. Only vm.sh starts
 # again, when the emulator has ended its VM: such a run is void, void runs are counted,
 # and too many of them are a failure (selftests/qemu/emulator.sh).
+
+# A lane has files of its own.
+# shellcheck disable=SC2030,SC2031
 
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -29,6 +33,7 @@ debug_kernels="debug debug-7.3 kcsan"
 # KCSAN on an emulated processor is slow. A run of everything takes only the programs that race most.
 kcsan_names="fault helper discard convert shared stress"
 chosen=
+complete=
 case ${1-} in
 --kernel)
 	chosen=y
@@ -45,35 +50,46 @@ case ${1-} in
 	kernels=
 	shift
 	;;
+--all)
+	complete=y
+	shift
+	;;
 esac
 names=("$@")
-# A choice of tests is not for the debug kernels unless they are asked for.
-[ $# -eq 0 ] || [ "$chosen" ] || debug_kernels=
-# In a run of everything, scenarios run on these, because they take most of its time, and a kernel with
-# PREEMPT_RT is left out: Documentation/testing.rst says what else is.
-scenario_kernels="6.12"
-[ $# -gt 0 ] || [ "$chosen" ] || kernels=$(echo "$kernels" | grep -v -- -rt)
 everything=
 [ $# -gt 0 ] || everything=y
-# KVM is stable in an emulated arm64 machine, and dies in an emulated x86 machine. So an x86 machine
-# leaves most scenarios of a run of everything to arm64. It keeps those that need soft-dirty bits, one
-# more with a private region, and one with a shared region and Linux, which KVM lets run on while
-# a page is missing.
 all_scenarios=$(basename -a -s .sh selftests/scenarios/*.sh)
 scenarios=$all_scenarios
-with_arm64=
+scenario_kernels=$kernels
+bench_kernels=$kernels
+arm64_kernels=
 if [ "$everything" ] && [ -z "$chosen" ] && [ "$arch" = x86 ]; then
-	with_arm64=y
-	scenarios="migrate migrate_precopy migrate_precopy_switch snapshot vhost_user"
+	arm64_kernels=$(ARCH=arm64 scripts/kernel.sh list)
 fi
-# Those of another architecture are for who asks for them.
+# What a run of everything leaves to --all, so that it takes an hour: see Documentation/testing.rst. KVM is
+# stable in an emulated arm64 machine, and dies in an emulated x86 machine. So x86 keeps the scenarios
+# that need soft-dirty bits, one more with a private region, and one with a shared region and Linux,
+# which KVM lets run on while a page is missing.
+if [ "$everything" ] && [ -z "$chosen$complete" ]; then
+	kernels=$(echo "$kernels" | grep -v -- -rt)
+	debug_kernels="debug-7.3 kcsan"
+	bench_kernels="6.1 7.3"
+	if [ "$arch" = x86 ]; then
+		arm64_kernels="6.1 7.3"
+		scenario_kernels=6.12
+		scenarios="migrate migrate_precopy migrate_precopy_switch snapshot vhost_user"
+	fi
+fi
+# A choice of tests is not for the debug kernels unless they are asked for, and those of another
+# architecture are for who asks for them.
+[ "$chosen" ] || [ "$everything" ] || debug_kernels=
 [ ! "$foreign" ] || [ "$chosen" ] || debug_kernels=
 results=$build/results
 all=$results/all.tap
 times=$results/times
 
 scripts/setup.sh test || exit 1
-[ ! "$with_arm64" ] || ARCH=arm64 scripts/setup.sh test || exit 1
+[ ! "$arm64_kernels" ] || ARCH=arm64 scripts/setup.sh test || exit 1
 rm -rf "$results"
 mkdir -p "$results"
 : > "$all"
@@ -133,11 +149,11 @@ build_module()
 	! grep -E 'warning:|WARNING:' "$log"
 }
 
-# A run of everything has ten minutes of random work, most of it where errors show best.
+# A run of everything has minutes of random work, most of it where errors show best.
 stress_seconds()
 {
 	case $1 in
-	debug) echo "${STRESS_SECONDS:-480}" ;;
+	debug|debug-*) echo "${STRESS_SECONDS:-300}" ;;
 	*) echo "${STRESS_SECONDS:-30}" ;;
 	esac
 }
@@ -229,7 +245,7 @@ run_kernel()
 	if [ "${#programs[@]}" -gt 0 ]; then
 		run_part "$kernel" programs "${programs[@]}"
 	fi
-	[ -z "$everything" ] || [ "$chosen" ] || [[ " $scenario_kernels " = *" $kernel "* ]] || return
+	grep -qx "$kernel" <<< "${scenario_kernels// /$'\n'}" || return
 	for name in "${names[@]}"; do
 		[ ! -e "selftests/scenarios/$name.sh" ] || run_part "$kernel" "$name" "$name"
 	done
@@ -313,6 +329,7 @@ count_voids()
 }
 
 for kernel in $debug_kernels; do
+	use_kernel "$kernel"
 	check "build.kernel_$kernel" scripts/debug-kernel.sh "$kernel"
 done
 builds=" "
@@ -335,6 +352,7 @@ for kernel in $kernels $debug_kernels; do
 done
 
 # The probe of /dev/kvm takes seconds, so it is made once.
+# shellcheck disable=SC2086 # lists of words
 set -- $kernels $debug_kernels
 use_kernel "$1"
 image=$(scripts/kernel.sh "$1" image) || exit 1
@@ -347,44 +365,106 @@ fi
 export ACCEL
 sed 's/^accel.sh: /# test VMs: /' "$results/accel"
 
-# One after the other: two emulated machines with KVM guests in them take more than
-# twice as long side by side on two processors.
-for kernel in $kernels; do
-	use_kernel "$kernel"
-	if [ -e "$build/$kernel/drivers/postcopy/postcopy.ko" ]; then
-		run_kernel "$kernel"
-	fi
-done
+# lane COMMAND... - beside other lanes. What it says is kept together in a file of its own.
+lanes=()
+lane()
+{
+	local file=$results/lane.${#lanes[@]}
 
-# The oldest kernel runs scenarios with the oldest QEMU, the newest with the newest. The newest has the
-# test programs as well.
-if [ "$with_arm64" ]; then
-	# shellcheck disable=SC2086 # a list of words
-	run_arm64 6.1 $all_scenarios
-	run_arm64 7.3
-fi
+	lanes+=("$file")
+	(
+		all=$file.all
+		times=$file.times
+		: > "$all"
+		: > "$times"
+		"$@"
+	) &
+}
+
+# end_lanes - wait for them
+end_lanes()
+{
+	local file
+
+	wait
+	for file in "${lanes[@]}"; do
+		cat "$file.all" >> "$all"
+		cat "$file.times" >> "$times"
+		rm "$file".*
+	done
+	lanes=()
+}
+
+run_kernels()
+{
+	local kernel
+
+	for kernel in $kernels; do
+		use_kernel "$kernel"
+		if [ -e "$build/$kernel/drivers/postcopy/postcopy.ko" ]; then
+			run_kernel "$kernel"
+		fi
+	done
+}
+
+# The oldest kernel has the oldest QEMU for its scenarios, the newest the newest.
+run_arm64_kernels()
+{
+	local kernel
+
+	for kernel in $arm64_kernels; do
+		# Its programs are for --all: the newest kernel's will do.
+		if [ "$kernel" = 6.1 ] && [ ! "$complete" ]; then
+			# shellcheck disable=SC2086 # a list of words
+			run_arm64 "$kernel" $all_scenarios
+		else
+			run_arm64 "$kernel"
+		fi
+	done
+}
 
 # The debug kernels of x86 have no KVM, and on that of arm64 guests are too slow: they run scenarios
 # only if they are told to.
-for kernel in $debug_kernels; do
+run_debug_kernel()
+{
+	local kernel=$1 programs
+
 	use_kernel "$kernel"
-	[ -e "$build/$kernel/drivers/postcopy/postcopy.ko" ] || continue
+	[ -e "$build/$kernel/drivers/postcopy/postcopy.ko" ] || return
 	if [ -z "$everything" ]; then
+		scenario_kernels=$kernel
 		run_kernel "$kernel"
-	elif [ "$kernel" = kcsan ] && [ -z "$chosen" ]; then
+	elif [ "$kernel" = kcsan ] && [ -z "$chosen$complete" ]; then
 		# shellcheck disable=SC2086 # a list of words
 		run_part "$kernel" programs $kcsan_names
 	else
 		mapfile -t programs < <(basename -a -s _test "$build"/selftests/*_test)
 		run_part "$kernel" programs "${programs[@]}"
 	fi
-done
+}
 
-if [ "$everything" ] && [ -z "$chosen$foreign" ]; then
-	for kernel in $kernels; do
+run_bench()
+{
+	local kernel
+
+	for kernel in $bench_kernels; do
 		check "bench.instructions_on_$kernel" selftests/bench/run.sh --kernel "$kernel" --check
 	done
-	run_umig
+}
+
+# Two at a time: an emulated machine keeps one of two processors busy.
+lane run_kernels
+[ ! "$arm64_kernels" ] || lane run_arm64_kernels
+end_lanes
+for kernel in $debug_kernels; do
+	lane run_debug_kernel "$kernel"
+	[ "${#lanes[@]}" -lt 2 ] || end_lanes
+done
+end_lanes
+if [ "$everything" ] && [ -z "$chosen$foreign" ]; then
+	lane run_bench
+	lane run_umig
+	end_lanes
 fi
 
 show_times

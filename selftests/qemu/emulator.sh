@@ -64,7 +64,7 @@ emulator_void_status=123
 # shellcheck disable=SC2034 # for vm.sh
 emulator_boots=10
 
-# How many void runs a whole run of the tests may have: one for each of the 10 runs of scenarios for
+# How many void runs a whole run of the tests may have: two for each of the five runs of scenarios for
 # x86. A run with more says more about the emulator than about the module.
 # shellcheck disable=SC2034 # for test.sh
 emulator_voids_allowed=10
