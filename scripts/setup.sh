@@ -46,7 +46,7 @@ headers_of()
 		name="linux-headers-${1%-rt}\.[0-9.]+\+deb[0-9]+$flavour-amd64"
 		dpkg-query -W -f='${Package} ${db:Status-Status}\n' "linux-headers-${1%-rt}.*" 2>/dev/null |
 			awk '$2 == "installed" { print $1 }' | grep -Ex "$name" | sort -V | tail -n 1 |
-			grep . || newest_package "$name" | grep . || echo "linux-headers-$1-amd64"
+			grep . || newest_package "$name" | grep . || echo "linux-headers-$1-unknown"
 		;;
 	esac
 }
@@ -153,6 +153,17 @@ if [ "$packages" ]; then
 	wanted=$(wanted_packages "$@")
 	# shellcheck disable=SC2086 # a list of words
 	packages=$(missing_packages $wanted)
+	case $packages in
+	*-unknown*)
+		echo "setup: apt knows no headers of some kernel of $here/kernels. They are in the backports:" >&2
+		echo "echo deb http://deb.debian.org/debian trixie-backports main > /etc/apt/sources.list.d/backports.list" >&2
+		exit 1
+		;;
+	esac
+	# The backports' headers need their linux-base, which apt does not take by itself.
+	case $packages in
+	*linux-headers-7*) packages="linux-base/trixie-backports $packages" ;;
+	esac
 	echo "setup: installing $packages"
 	# shellcheck disable=SC2086 # a list of words
 	apt-get -q install --no-install-recommends -y $packages

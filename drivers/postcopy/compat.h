@@ -18,7 +18,7 @@
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 4, 0) || \
 	(LINUX_VERSION_CODE >= KERNEL_VERSION(6, 13, 0) && \
 	 LINUX_VERSION_CODE < KERNEL_VERSION(7, 2, 0))
-#pragma message "postcopy is tested on Linux 6.1, 6.12, 7.2 and 7.3, not on this one: run its tests first"
+#pragma message "postcopy is tested on Linux 6.1, 6.12, 7.2 and 7.3, not on this one: test it first"
 #endif
 
 /* Since 6.7 ->get_policy has a third argument: where to put the interleave index. */

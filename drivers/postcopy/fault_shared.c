@@ -73,6 +73,7 @@ static vm_fault_t fault_map(struct vm_fault *vmf, pgoff_t first, pgoff_t last, p
 		.flags = vmf->flags,
 		.pmd = vmf->pmd,
 		.pud = vmf->pud,
+		.orig_pte = vmf->orig_pte,
 		.prealloc_pte = vmf->prealloc_pte,
 	};
 	vm_fault_t ret;

@@ -180,13 +180,13 @@ int wait_child(pid_t pid, int *status);
 int probe_read(const volatile void *address);
 int probe_write(volatile void *address);
 
-/* A value in kB from the /proc/PID/smaps entry that holds @address, -1 if absent. */
 /* PREEMPT_RT has none, and mappings need not begin where one could. */
 bool has_huge_pages(void);
-/* Which folios shmem makes by itself: "never" or "always" large ones. False if this kernel has no such. */
+/* Which folios shmem makes by itself: "never" or "always" large ones. False: not on this kernel. */
 bool shmem_folios(const char *word);
 /* MADV_COLLAPSE, again while a page is in use for a moment. Returns its error. */
 int memory_collapse(void *address);
+/* A value in kB from the /proc/PID/smaps entry that holds @address, -1 if absent. */
 long smaps_kb(pid_t pid, const void *address, const char *name);
 int file_write(const char *path, const char *text);
 /* The number that is the content of @path, -1 if there is none */

@@ -65,7 +65,8 @@ int incoming_open(struct incoming *in)
 			  in->qmp.error);
 		/* Device emulation that touches a missing page stops all of QEMU, QMP too. */
 		if (in->resume && in->qmp.pid)
-			log_error("if it waits for a page itself: serve its pages with 'umig pull --pid %d --from URI'; the sender prints the URI",
+			log_error("if it waits for a page itself: serve its pages with "
+				  "'umig pull --pid %d --from URI'; the sender prints the URI",
 				  (int)in->qmp.pid);
 		return ret;
 	}
