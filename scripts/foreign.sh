@@ -36,6 +36,7 @@ make_root()
 	rm -rf "$tmp"
 	mkdir -p "$(dirname "$root")"
 	echo "foreign: making a Debian root for $arch in $root"
+	# shellcheck disable=SC2086,SC2016 # a list of words; $1 is mmdebstrap's
 	apt_sources "$VERSION_CODENAME" | mmdebstrap --quiet --variant=extract --architectures="$arch" \
 		--include="$(echo $packages | tr ' ' ,)" \
 		--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr \
