@@ -62,7 +62,7 @@ make_root()
 			echo "'"$(apt_preferences "$name")"'" > "$1/etc/apt/preferences.d/postcopy"' \
 		--customize-hook='printf "#!/bin/sh\nexit 101\n" > "$1/usr/sbin/policy-rc.d"
 			chmod 755 "$1/usr/sbin/policy-rc.d"' \
-		"$name" "$new"
+		"$name" "$new" -
 	inside "$new" env -u ARCH scripts/setup.sh test
 	inside "$new" apt-get clean
 	mv "$new" "$root"

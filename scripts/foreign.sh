@@ -42,7 +42,7 @@ make_root()
 		--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr \
 		--setup-hook='mkdir -p "$1/etc/apt/preferences.d"
 			echo "'"$(apt_preferences "$VERSION_CODENAME")"'" > "$1/etc/apt/preferences.d/postcopy"' \
-		"$VERSION_CODENAME" "$tmp"
+		"$VERSION_CODENAME" "$tmp" -
 	# Packages are unpacked and not configured, so links that their scripts would make are missing.
 	ln -sf bash "$tmp/usr/bin/sh"
 	ln -sf mawk "$tmp/usr/bin/awk"

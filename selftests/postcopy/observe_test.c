@@ -107,7 +107,8 @@ TEST_F(observe, a_fault_its_request_its_fill_and_its_end_are_traced)
 	ASSERT_EQ(0, access_start(&a, ACCESS_WRITE, page_at(&self->r, 3), 1));
 	ASSERT_TRUE(wait_requests(&self->r, 1));
 	EXPECT_TRUE(traced_access(self, "postcopy_fault", "write=1 user=1 nowait=0"));
-	EXPECT_TRUE(traced_pages(self, "postcopy_request", 3, 1, "nr_changed=1"));
+	/* It is traced after it is in the queue. */
+	EXPECT_TRUE(wait_until(traced_pages(self, "postcopy_request", 3, 1, "nr_changed=1")));
 	EXPECT_FALSE(traced_access(self, "postcopy_wake", ""));
 	ASSERT_EQ(0, pages_fill(&self->r, 2, 4, NULL));
 	ASSERT_TRUE(access_wait_done(&a));
