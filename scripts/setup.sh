@@ -183,4 +183,4 @@ for package in $packages; do
 	unpack_kernel "$package"
 done
 
-"$here/kernel-source.sh" >/dev/null
+[ "${POSTCOPY_INSIDE-}" ] || "$here/kernel-source.sh" >/dev/null
