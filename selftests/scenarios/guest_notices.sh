@@ -25,9 +25,10 @@ from_page()
 	dd if="$source_ram" of="$2" bs=4096 count=1 skip="$1" status=none
 }
 
+# The last line may not be complete yet.
 wrong_bytes()
 {
-	grep 'guest: round' "$tmp/source.serial" | tail -n 1 | sed 's/.*wrong bytes \([0-9]*\).*/\1/'
+	sed -n 's/.*guest: round .*wrong bytes \([0-9]*\)\r$/\1/p' "$tmp/source.serial" | tail -n 1
 }
 
 wrong_bytes_are()
