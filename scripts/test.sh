@@ -73,7 +73,7 @@ fi
 if [ "$everything" ] && [ -z "$chosen$complete" ]; then
 	kernels=$(echo "$kernels" | grep -v -- -rt)
 	debug_kernels="debug-7.3 kcsan"
-	bench_kernels="6.1 7.3"
+	bench_kernels="6.1 6.12"
 	if [ "$arch" = x86 ]; then
 		arm64_kernels="6.1 7.3"
 		scenario_kernels=6.12
