@@ -55,6 +55,13 @@ void incoming_init(struct incoming *in)
 	in->signal_fd = signal_fd_open();
 }
 
+static void advise_pull(pid_t pid)
+{
+	log_error("if it waits for a page itself: 'umig pull --pid %d --from URI' serves its pages",
+		  (int)pid);
+	log_error("the sender prints that URI");
+}
+
 /* Return: 0 or -errno, having said why. */
 int incoming_open(struct incoming *in)
 {
@@ -65,9 +72,7 @@ int incoming_open(struct incoming *in)
 			  in->qmp.error);
 		/* Device emulation that touches a missing page stops all of QEMU, QMP too. */
 		if (in->resume && in->qmp.pid)
-			log_error("if it waits for a page itself: serve its pages with "
-				  "'umig pull --pid %d --from URI'; the sender prints the URI",
-				  (int)in->qmp.pid);
+			advise_pull(in->qmp.pid);
 		return ret;
 	}
 	in->qmp.timeout_ms = (unsigned int)in->timeout_s * 1000;
