@@ -462,10 +462,16 @@ static int injection_set_up(void)
  */
 static int rseq_leave(void)
 {
-	struct rseq *area = (void *)((char *)__builtin_thread_pointer() + __rseq_offset);
+	char *area = (char *)__builtin_thread_pointer() + __rseq_offset;
+	unsigned int size;
 
-	return __rseq_size ?
-		syscall(SYS_rseq, area, sizeof(*area), RSEQ_FLAG_UNREGISTER, RSEQ_SIG) : 0;
+	if (!__rseq_size)
+		return 0;
+	/* The C library does not say with which size it has registered the area: 32 or, newer, more. */
+	for (size = 32; size <= 1024; size += 4)
+		if (!syscall(SYS_rseq, area, size, RSEQ_FLAG_UNREGISTER, RSEQ_SIG))
+			return 0;
+	return -1;
 }
 
 FIXTURE(failnth)
