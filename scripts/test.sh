@@ -350,6 +350,12 @@ for kernel in $kernels $debug_kernels; do
 	use_kernel "$kernel"
 	check "build.module_for_$kernel" build_module "$kernel"
 done
+# Before VMs use these roots: it may install packages in one.
+for kernel in $arm64_kernels; do
+	# shellcheck disable=SC2016 # expanded by the inner shell
+	check "build.root_for_arm64_$kernel" env ARCH=arm64 DEBIAN="$(scripts/kernel.sh "$kernel" debian)" \
+		sh -c '. scripts/arch.sh && ${enter:-env} scripts/setup.sh test'
+done
 
 # The probe of /dev/kvm takes seconds, so it is made once.
 # shellcheck disable=SC2086 # lists of words
