@@ -468,7 +468,7 @@ static int rseq_leave(void)
 	if (!__rseq_size)
 		return 0;
 	/* The C library does not say with which size it has registered the area: 32 or, newer, more. */
-	for (size = 32; size <= 1024; size += 4)
+	for (size = 20; size <= 1024; size++)
 		if (!syscall(SYS_rseq, area, size, RSEQ_FLAG_UNREGISTER, RSEQ_SIG))
 			return 0;
 	return -1;
@@ -484,7 +484,9 @@ FIXTURE_SETUP(failnth)
 	if (access("/proc/thread-self/fail-nth", F_OK))
 		SKIP(return, "no fault injection in this kernel");
 	ASSERT_EQ(0, injection_set_up());
-	ASSERT_EQ(0, rseq_leave());
+	if (rseq_leave())
+		SKIP(return, "this C library's rseq area cannot be taken from the kernel: %s",
+		     strerror(errno));
 	nth_fd = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
 	ASSERT_LE(0, nth_fd);
 	self->data = mmap(NULL, 8 * PAGE, PROT_READ | PROT_WRITE,
