@@ -187,8 +187,6 @@ static void fault_run(struct postcopy_region *region, unsigned long index,
 		i--;
 	*first = i;
 	*last = postcopy_next_missing(region, index, *last + 1) - 1;
-	/* Pairs with the barrier in postcopy_pages_mark(). */
-	smp_rmb();
 }
 
 /*
@@ -250,9 +248,12 @@ vm_fault_t postcopy_shared_map_pages(struct vm_fault *vmf, pgoff_t first,
 	srcu = srcu_read_lock(&shared_faults);
 	if (!test_bit(index, region->present))
 		goto out;
-	if (huge && postcopy_next_missing(region, first, last + 1) <= last)
+	if (!huge)
+		fault_run(region, index, &first, &last);
+	else if (postcopy_next_missing(region, first, last + 1) <= last)
 		goto out;
-	fault_run(region, index, &first, &last);
+	/* Pairs with the barrier in postcopy_pages_mark(). */
+	smp_rmb();
 	first += region->shared.first;
 	last += region->shared.first;
 	ret = huge ? fault_map_huge(vmf, first) : fault_map(vmf, first, last, first, last);
