@@ -56,10 +56,9 @@ make_root()
 	mkdir -p "$(dirname "$root")"
 	echo "debian: making a root with Debian $debian in $root"
 	# Nothing is to be started in the root.
-	# shellcheck disable=SC2016,SC2046 # $1 is mmdebstrap's; lines without quotes
+	# shellcheck disable=SC2016 # $1 is mmdebstrap's
 	apt_sources "$name" | mmdebstrap --quiet --variant=apt --include=ca-certificates \
-		--setup-hook='mkdir -p "$1/etc/apt/preferences.d" "$1/usr/sbin"
-			echo "'"$(apt_preferences "$name")"'" > "$1/etc/apt/preferences.d/postcopy"' \
+		--setup-hook="$(apt_hook "$name")" \
 		--customize-hook='printf "#!/bin/sh\nexit 101\n" > "$1/usr/sbin/policy-rc.d"
 			chmod 755 "$1/usr/sbin/policy-rc.d"' \
 		"$name" "$new" -

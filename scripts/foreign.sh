@@ -36,12 +36,11 @@ make_root()
 	rm -rf "$tmp"
 	mkdir -p "$(dirname "$root")"
 	echo "foreign: making a Debian root for $arch in $root"
-	# shellcheck disable=SC2086,SC2016 # a list of words; $1 is mmdebstrap's
+	# shellcheck disable=SC2086 # a list of words
 	apt_sources "$VERSION_CODENAME" | mmdebstrap --quiet --variant=extract --architectures="$arch" \
 		--include="$(echo $packages | tr ' ' ,)" \
 		--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr \
-		--setup-hook='mkdir -p "$1/etc/apt/preferences.d"
-			echo "'"$(apt_preferences "$VERSION_CODENAME")"'" > "$1/etc/apt/preferences.d/postcopy"' \
+		--setup-hook="$(apt_hook "$VERSION_CODENAME")" \
 		"$VERSION_CODENAME" "$tmp" -
 	# Packages are unpacked and not configured, so links that their scripts would make are missing.
 	ln -sf bash "$tmp/usr/bin/sh"
@@ -83,8 +82,7 @@ release_of()
 	6.12) package=linux-headers-$1-$arch ;;
 	6.12-16k) package=linux-headers-6.12-$arch-16k ;;
 	*)
-		foreign_apt apt-cache search --names-only "^linux-headers-$1\\.[0-9.]+\\+deb[0-9]+-$arch\$" |
-			sed 's/^linux-headers-//; s/ .*//' | sort -V | tail -n 1
+		newest_headers "$1" "$arch" foreign_apt | sed 's/^linux-headers-//'
 		return
 		;;
 	esac
@@ -96,19 +94,11 @@ unpack_kernel()
 {
 	release=$1
 	tmp=$(mktemp -d "$place/unpack.XXXXXX")
-	parts=linux-image-$release
-	! foreign_apt apt-cache show "linux-binary-$release" >/dev/null 2>&1 ||
-		parts="linux-base-$release linux-binary-$release linux-modules-$release"
 	echo "foreign: unpacking Linux $release into $kernel_dir"
-	# shellcheck disable=SC2086 # a list of words
-	(cd "$tmp" && foreign_apt apt-get -q download $parts "linux-headers-$release" &&
-		for file in *.deb; do dpkg-deb -x "$file" tree; done)
-	# Debian 13 and its backports say /usr/lib
-	[ ! -d "$tmp/tree/usr/lib/modules" ] || {
-		mkdir -p "$tmp/tree/lib"
-		mv "$tmp/tree/usr/lib/modules" "$tmp/tree/lib/"
-	}
-	mkdir -p "$kernel_dir/boot" "$kernel_dir/lib/modules" "$kernel_dir/usr/src" "$kernel_dir/usr/lib"
+	# shellcheck disable=SC2046 # a list of words
+	(cd "$tmp" && foreign_apt apt-get -q download $(kernel_parts "$release" foreign_apt) \
+		"linux-headers-$release" && kernel_unpack tree)
+	mkdir -p "$kernel_dir/usr/src"
 	headers=$tmp/tree/usr/src/linux-headers-$release
 	# The scripts of the headers package are programs of the other architecture.
 	for link in scripts tools; do
@@ -122,11 +112,9 @@ unpack_kernel()
 	# Newer ones name the place where they would be installed.
 	sed -i "s,/usr/src/linux-headers-$release,$kernel_dir&," "$headers/Makefile"
 	rm -rf "$tmp/tree/lib/modules/$release/build" "$tmp/tree/lib/modules/$release/source"
-	depmod -b "$tmp/tree" "$release"
-	[ ! -d "$tmp/tree/boot" ] || mv "$tmp/tree/boot"/* "$kernel_dir/boot/"
-	rm -rf "$kernel_dir/usr/src/linux-headers-$release" "$kernel_dir/lib/modules/$release"
+	kernel_keep "$tmp/tree" "$release" "$kernel_dir"
+	rm -rf "$kernel_dir/usr/src/linux-headers-$release"
 	mv "$headers" "$kernel_dir/usr/src/"
-	mv "$tmp/tree/lib/modules/$release" "$kernel_dir/lib/modules/"
 	ln -s "$kernel_dir/usr/src/linux-headers-$release" "$kernel_dir/lib/modules/$release/build"
 	rm -rf "$tmp"
 }

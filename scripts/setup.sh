@@ -18,17 +18,12 @@ here=$(dirname "$0")
 # This is about this machine, whatever is built.
 unset DEBIAN
 . "$here/arch.sh"
+. "$here/apt.sh"
 # Of this machine's release
 series=$(env -u ARCH "$here/kernel.sh" list "$host_debian")
 [ "$series" ] || {
 	echo "setup: this is not Debian 12 or 13, so its packages are not known here" >&2
 	exit 1
-}
-
-# newest_package REGEX
-newest_package()
-{
-	apt-cache search --names-only "^$1\$" | cut -d' ' -f1 | sort -V | tail -n 1
 }
 
 # headers_of SERIES - the package that brings the headers of its newest release
@@ -39,14 +34,10 @@ headers_of()
 	6.12) echo linux-headers-6.12-amd64 ;;
 	*)
 		# One that is here will do.
-		flavour=
-		case $1 in
-		*-rt) flavour=-rt ;;
-		esac
-		name="linux-headers-${1%-rt}\.[0-9.]+\+deb[0-9]+$flavour-amd64"
 		dpkg-query -W -f='${Package} ${db:Status-Status}\n' "linux-headers-${1%-rt}.*" 2>/dev/null |
-			awk '$2 == "installed" { print $1 }' | grep -Ex "$name" | sort -V | tail -n 1 |
-			grep . || newest_package "$name" | grep . || echo "linux-headers-$1-unknown"
+			awk '$2 == "installed" { print $1 }' | grep -Ex "$(headers_pattern "$1" amd64)" |
+			sort -V | tail -n 1 | grep . ||
+			newest_headers "$1" amd64 env | grep . || echo "linux-headers-$1-unknown"
 		;;
 	esac
 }
@@ -115,23 +106,9 @@ unpack_kernel()
 	# apt downloads as user _apt
 	chmod 777 "$tmp"
 	echo "setup: unpacking $1 into $kernel_dir"
-	mkdir -p "$kernel_dir"
-	# Newer packages are in parts. The one of the old name only depends on them.
-	parts=$1
-	! apt-cache show "linux-binary-$release" >/dev/null 2>&1 ||
-		parts="linux-base-$release linux-binary-$release linux-modules-$release"
-	# shellcheck disable=SC2086 # a list of words
-	(cd "$tmp" && apt-get -q download $parts && for deb in *.deb; do dpkg-deb -x "$deb" tree; done)
-	# Debian 13 and its backports say /usr/lib
-	[ ! -d "$tmp/tree/usr/lib/modules" ] || {
-		mkdir -p "$tmp/tree/lib"
-		mv "$tmp/tree/usr/lib/modules" "$tmp/tree/lib/"
-	}
-	depmod -b "$tmp/tree" "$release"
-	mkdir -p "$kernel_dir/boot" "$kernel_dir/lib/modules"
-	[ ! -d "$tmp/tree/boot" ] || mv "$tmp/tree/boot"/* "$kernel_dir/boot/"
-	rm -rf "$kernel_dir/lib/modules/$release"
-	mv "$tmp/tree/lib/modules/$release" "$kernel_dir/lib/modules/"
+	# shellcheck disable=SC2046 # a list of words
+	(cd "$tmp" && apt-get -q download $(kernel_parts "$release" env) && kernel_unpack tree)
+	kernel_keep "$tmp/tree" "$release" "$kernel_dir"
 	rm -rf "$tmp"
 }
 
