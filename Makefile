@@ -10,7 +10,9 @@ export ARCH
 endif
 # Also a kernel may say which release: see scripts/kernels.
 ifdef KERNEL
-DEBIAN ?= $(shell scripts/kernel.sh '$(KERNEL)' debian)
+ifeq ($(origin DEBIAN),undefined)
+DEBIAN := $(shell scripts/kernel.sh '$(KERNEL)' debian)
+endif
 endif
 export DEBIAN
 # $(call arch,NAME): a variable of arch.sh. Make exports nothing to $(shell).
@@ -112,21 +114,22 @@ test-all: ## everything on every kernel and architecture, which takes hours
 test-debug: ## all test programs on the debug kernels (KASAN, lockdep ...; KCSAN)
 	@scripts/test.sh --debug $(T)
 
-# What the benchmarks need: all kernels' modules, or those of KERNEL
-all_kernels := $(shell scripts/kernel.sh list | grep -v -- -rt)
+# All kernels but that with PREEMPT_RT, or KERNEL
+bench_kernels = $(if $(filter command environment,$(origin KERNEL)),$(KERNEL),$(shell \
+	scripts/kernel.sh list | grep -v -- -rt))
 .PHONY: bench-build
 bench-build:
-	@for kernel in $(if $(filter command environment,$(origin KERNEL)),$(KERNEL),$(all_kernels)); do \
+	@for kernel in $(bench_kernels); do \
 		$(MAKE) -s modules umig selftests KERNEL=$$kernel DEBIAN=$$(scripts/kernel.sh $$kernel debian) || exit; \
 	done
 
 .PHONY: bench
 bench: bench-build ## measure against userfaultfd, on all kernels (KERNEL=, T=demand|bulk|... to choose)
-	@selftests/bench/run.sh $(if $(filter command environment,$(origin KERNEL)),--kernel $(KERNEL)) $(T)
+	@selftests/bench/run.sh --kernel '$(bench_kernels)' $(T)
 
 .PHONY: bench-check
 bench-check: bench-build ## the same, short: nothing may have got worse
-	@selftests/bench/run.sh $(if $(filter command environment,$(origin KERNEL)),--kernel $(KERNEL)) --check
+	@selftests/bench/run.sh --kernel '$(bench_kernels)' --check
 
 .PHONY: coverage
 coverage: ## which lines of the module the test programs reach

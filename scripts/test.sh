@@ -228,6 +228,11 @@ run_part()
 	grep -v '^1\.\.' "$tap" | tee -a "$all"
 }
 
+all_programs()
+{
+	basename -a -s _test "$build"/selftests/*_test
+}
+
 # All programs in one VM, each scenario in one of its own.
 run_kernel()
 {
@@ -236,8 +241,7 @@ run_kernel()
 	use_kernel "$kernel"
 	if [ "${#names[@]}" -eq 0 ]; then
 		# shellcheck disable=SC2086 # a list of words
-		mapfile -t names < <(basename -a -s _test "$build"/selftests/*_test
-				     printf '%s\n' $scenarios)
+		mapfile -t names < <(all_programs; printf '%s\n' $scenarios)
 	fi
 	for name in "${names[@]}"; do
 		[ -e "selftests/scenarios/$name.sh" ] || programs+=("$name")
@@ -447,7 +451,7 @@ run_debug_kernel()
 		# shellcheck disable=SC2086 # a list of words
 		run_part "$kernel" programs $kcsan_names
 	else
-		mapfile -t programs < <(basename -a -s _test "$build"/selftests/*_test)
+		mapfile -t programs < <(all_programs)
 		run_part "$kernel" programs "${programs[@]}"
 	fi
 }
@@ -466,9 +470,7 @@ run_rest()
 {
 	local kernel
 
-	for kernel in $debug_kernels; do
-		[ "$kernel" != kcsan ] || run_debug_kernel "$kernel"
-	done
+	[[ " $debug_kernels " != *" kcsan "* ]] || run_debug_kernel kcsan
 	[ "$everything" ] && [ -z "$chosen$foreign" ] || return
 	unset DEBIAN
 	for kernel in $bench_kernels; do

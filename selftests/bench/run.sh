@@ -5,14 +5,14 @@
 # for programs. The rows in instructions come from a VM that counts them, the others
 # from one with four processors, and mean nothing if the machine has other work.
 #
-# usage: run.sh [--kernel KERNEL] [--check | --record] [NAME]...
+# usage: run.sh --kernel "KERNEL..." [--check | --record] [NAME]...
 #	--check   short, rows in instructions only, and compare with recorded.json
 #	--record  the same, and write recorded.json
 
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 
-kernels=$(scripts/kernel.sh list | grep -v -- -rt)
+kernels=
 short=
 compare=()
 while [ $# -gt 0 ]; do
@@ -25,6 +25,7 @@ while [ $# -gt 0 ]; do
 	shift
 done
 names=("$@")
+[ "$kernels" ] || { echo 'run.sh: say which kernels, as make bench does: --kernel "6.1 7.3"' >&2; exit 2; }
 [ $# -gt 0 ] || names=(demand bulk shared converted scale threads pull migrate)
 
 results=build/bench

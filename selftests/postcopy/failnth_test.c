@@ -467,7 +467,7 @@ static int rseq_leave(void)
 
 	if (!__rseq_size)
 		return 0;
-	/* The C library does not say with which size it has registered the area: 32 or, newer, more. */
+	/* The C library does not say which size it has registered: 32 or, newer, more. */
 	for (size = 20; size <= 1024; size++)
 		if (!syscall(SYS_rseq, area, size, RSEQ_FLAG_UNREGISTER, RSEQ_SIG))
 			return 0;
